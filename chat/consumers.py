@@ -1,0 +1,210 @@
+"""The WebSocket doors: what a page says while it reads, and the staff's live board.
+
+A consumer handles one message at a time, so handlers return at once and longer work is a task. Rights are read again for each
+action. Presence and the end of a session are looked after by chat.readers.
+"""
+
+import asyncio
+import contextvars
+import json
+import logging
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import get_channel_layer
+from django.contrib.auth.models import AbstractBaseUser
+
+from chat import answers, dashboard, groups, readers
+from chat.answers import Refused
+from chat.database import in_database
+from chat.models import Message
+from chat.readers import Credential, Reader
+
+logger = logging.getLogger(__name__)
+
+SIGNED_OUT, NOT_STAFF = 4401, 4403
+RIGHTS_SECONDS = 2.0
+MAX_ACTIONS = 8
+
+
+class Door(AsyncWebsocketConsumer):
+    """A signed-in socket that takes JSON objects with a `type` and answers errors without closing."""
+
+    page = ""
+    scope: dict[str, Any]
+
+    async def connect(self) -> None:
+        self.reader: Reader | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+        user, session = self.scope.get("user"), self.scope.get("session")
+        await self.accept()
+        if not isinstance(user, AbstractBaseUser) or session is None:
+            await self.close(SIGNED_OUT)
+            return
+        # From here on only ids and hashes are kept: the user and the session are big, and grow stale.
+        self.reader = Reader(Credential.of(user, session=session.session_key), page=self.page)
+        self.scope = {"type": "websocket", "path": self.scope["path"]}
+        await readers.enter(self.reader)
+        self.spawn(self.guard())
+        await self.opened()
+
+    async def opened(self) -> None:
+        """Called once the socket is let in."""
+
+    async def disconnect(self, code: int) -> None:
+        for task in self.tasks:
+            task.cancel()
+        if self.reader:
+            await readers.leave(self.reader)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        try:
+            message = json.loads(text_data or "")
+            kind = message["type"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            await self.refuse("malformed", "Send a JSON object with a type.")
+            return
+        action = getattr(self, f"do_{kind}", None) if isinstance(kind, str) and kind.isidentifier() else None
+        if action is None:
+            await self.refuse("unknown_type", "This socket does not know that type of message.")
+        elif len(self.tasks) > MAX_ACTIONS:
+            await self.refuse("too_many", "Too many actions at once. Wait for the receipts.")
+        else:
+            self.spawn(self.perform(action, message))
+
+    async def perform(self, action: Any, message: dict[str, Any]) -> None:
+        """One action: rights first, then the verb; a refusal is a frame."""
+        user = await in_database(self.current_user)
+        if user is None:
+            await self.close(SIGNED_OUT)
+            return
+        try:
+            await action(user, message)
+        except Refused as refused:
+            await self.refuse(refused.code, refused.message, message)
+        except (Message.DoesNotExist, ValueError, TypeError, AttributeError):
+            await self.refuse("not_found", "There is nothing here, or it is not yours.", message)
+
+    def current_user(self) -> Any:
+        """The user, read anew; None when the session has ended or the account was closed."""
+        assert self.reader
+        credential = self.reader.credential
+        return readers.user_of(credential)
+
+    async def guard(self) -> None:
+        """Close the socket within seconds after its right has ended."""
+        while self.reader:
+            await asyncio.sleep(RIGHTS_SECONDS / 2)
+            if self.reader.revoked:
+                await self.close(SIGNED_OUT)
+                return
+
+    async def say(self, message: dict[str, Any]) -> None:
+        await self.send(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
+
+    async def refuse(self, code: str, message: str, about: dict[str, Any] | None = None) -> None:
+        answer = (about or {}).get("answer")
+        extra = {"answer": answer} if isinstance(answer, str) and len(answer) <= 40 else {}
+        await self.say({"type": "error", "code": code, "message": message, **extra})
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with work beside this handler, until the socket closes."""
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a socket action failed", exc_info=error)
+
+
+class ChatConsumer(Door):
+    """/ws/chat/: cancel with a receipt, presence, and pushes to the user's pages."""
+
+    page = "chat"
+
+    async def opened(self) -> None:
+        assert self.reader
+        self.group = groups.user_group(self.reader.credential.user)
+        await get_channel_layer().group_add(self.group, self.channel_name)
+
+    async def disconnect(self, code: int) -> None:
+        if self.reader:
+            await get_channel_layer().group_discard(self.group, self.channel_name)
+        await super().disconnect(code)
+
+    async def do_cancel(self, user: Any, message: dict[str, Any]) -> None:
+        """Stop one of the user's answers; the receipt follows when its upstream is closed."""
+        answer = UUID(message["answer"]) if isinstance(message.get("answer"), str) else None
+        await in_database(Message.objects.of(user).answers().get, pk=answer)
+        assert answer
+        receipt = await answers.stop(answer, by="user")
+        await self.say(receipt.data())
+
+    async def do_watch(self, user: Any, message: dict[str, Any]) -> None:
+        """The page shows this conversation, or none; only the own ones count."""
+        shown = message.get("conversation")
+        if shown is not None:
+            await in_database(user.conversations.get, pk=UUID(shown) if isinstance(shown, str) else None)
+
+    async def nudge(self, event: dict[str, Any]) -> None:
+        """A nudge to this user's pages goes out as it is."""
+        await self.say({"type": event["kind"], **event["data"]})
+
+
+class DashboardConsumer(Door):
+    """/ws/dashboard/: a snapshot on connect, then one a second while something changes. Staff only."""
+
+    page = "board"
+
+    async def opened(self) -> None:
+        self.spawn(self.show_forever())
+
+    def current_user(self) -> Any:
+        user = super().current_user()
+        return user if user and user.is_staff else None
+
+    async def perform(self, action: Any, message: dict[str, Any]) -> None:
+        if await in_database(self.current_user) is None:
+            await self.close(NOT_STAFF)
+            return
+        await super().perform(action, message)
+
+    async def show_forever(self) -> None:
+        """Send what has changed; what could not be sent in time is replaced, never queued."""
+        shown: dict[str, Any] = {}
+        while True:
+            if await in_database(self.current_user) is None:
+                await self.close(NOT_STAFF)
+                return
+            fresh = await BOARD.read()
+            if {**fresh, "at": 0} != {**shown, "at": 0} or fresh["at"] - shown.get("at", 0) > 3000:
+                shown = fresh
+                await self.say(fresh)
+            await asyncio.sleep(1)
+
+    async def do_cancel(self, user: Any, message: dict[str, Any]) -> None:
+        """Stop anybody's answer; its reader is told that an administrator did."""
+        receipt = await answers.stop(UUID(message["answer"]), by="administrator")
+        await self.say(receipt.data())
+
+
+class Board:
+    """The newest snapshot, shared by all boards of this process: read at most once in half a second."""
+
+    def __init__(self) -> None:
+        self._reading: asyncio.Task[dict[str, Any]] | None = None
+        self._fresh_until = 0.0
+
+    async def read(self) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        if self._reading is None or loop.time() > self._fresh_until:
+            self._fresh_until = loop.time() + 0.5
+            self._reading = loop.create_task(dashboard.snapshot(), context=contextvars.Context())
+        return await asyncio.shield(self._reading)
+
+
+BOARD = Board()

@@ -1,0 +1,45 @@
+"""Nudges: losable pings on channel-layer groups. Whoever sends one leaves a durable twin (a row) as well."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+logger = logging.getLogger(__name__)
+
+RUNNERS = "runners"  # every process that writes answers
+# Groups forget their members after a day; a listener joins again this often.
+REJOIN_SECONDS = 600.0
+
+
+def user_group(user_id: Any) -> str:
+    """The group of all pages that a user has open, on any process."""
+    return f"user.{user_id}"
+
+
+async def nudge(group: str, kind: str, **data: Any) -> None:
+    """Send one nudge. Never raises: a nudge that is lost is made good by its twin."""
+    try:
+        await get_channel_layer().group_send(group, {"type": "nudge", "kind": kind, "data": data})
+    except Exception:
+        logger.warning("nudge %s to %s was lost", kind, group, exc_info=True)
+
+
+async def listen(group: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """The nudges of a group as (kind, data), for a process rather than a socket. Survives a broken layer."""
+    layer = get_channel_layer()
+    channel = await layer.new_channel()
+    while True:
+        try:
+            await layer.group_add(group, channel)
+            async with asyncio.timeout(REJOIN_SECONDS):
+                while True:
+                    message = await layer.receive(channel)
+                    yield message["kind"], message["data"]
+        except TimeoutError:
+            continue
+        except Exception:
+            logger.warning("listening to %s failed, trying again", group, exc_info=True)
+            await asyncio.sleep(1)

@@ -1,0 +1,55 @@
+"""Bearer tokens for programs, and what every template knows."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.decorators import async_only_middleware
+
+from chat.models import ApiToken
+
+Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+
+def find_token(token: str) -> ApiToken | None:
+    """The living token, with its user."""
+    found = ApiToken.objects.filter(digest=ApiToken.hash(token), user__is_active=True)
+    return found.select_related("user").first()
+
+
+@async_only_middleware
+def bearer_tokens(get_response: Any) -> Any:
+    """`Authorization: Bearer ...` signs a program in without a cookie, and then without CSRF: it sends no cookie to abuse."""
+
+    async def respond(request: HttpRequest) -> HttpResponseBase:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            found = await sync_to_async(find_token)(token.strip())
+            if found is None:
+                message = "This token is not valid, or not any more. Make one with manage.py create_token."
+                return JsonResponse({"code": "signed_out", "message": message}, status=401)
+            user = found.user
+            request.user = user
+
+            async def auser() -> Any:
+                return user
+
+            request.auser = auser  # type: ignore[attr-defined]
+            request.token_digest = found.digest  # type: ignore[attr-defined]
+            request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
+        response: HttpResponseBase = await get_response(request)
+        return response
+
+    return respond
+
+
+def page_context(request: HttpRequest) -> dict[str, Any]:
+    """The theme that the reader chose, whether only the demo model answers, and whether people may sign up."""
+    theme = request.COOKIES.get("theme", "system")
+    return {
+        "theme": theme if theme in ("light", "dark") else "system",
+        "demo": "openai" not in settings.CHAT_PROVIDERS,
+        "signup_open": settings.CHAT_SIGNUP,
+    }

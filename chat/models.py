@@ -1,0 +1,269 @@
+"""The rows: conversations, their messages, the ledger of model calls, bearer tokens, and submissions.
+
+A conversation is a tree of messages by `parent`. An assistant message is an *answer*: while its status is `open` a run
+writes it under a lease, and exactly one conditional UPDATE (`end`) closes it. Rows that have ended never open again.
+"""
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.functional import cached_property
+from uuid_utils.compat import uuid7
+
+from chat.events import Done, Error, Event, Position
+
+
+class Role(models.TextChoices):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Status(models.TextChoices):
+    """How an answer stands. Everything but `open` is final."""
+
+    OPEN = "open"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class OwnedQuerySet(models.QuerySet[Any]):
+    """Rows reached through their owner: the only way in for doors."""
+
+    owner_path: ClassVar[str] = "owner"
+
+    def of(self, user: Any) -> Self:
+        """The rows that belong to this user."""
+        return self.filter(**{self.owner_path: user})
+
+
+class ConversationQuerySet(OwnedQuerySet):
+    pass
+
+
+class MessageQuerySet(OwnedQuerySet):
+    owner_path = "conversation__owner"
+
+    def answers(self) -> Self:
+        return self.filter(role=Role.ASSISTANT)
+
+    def open(self) -> Self:
+        return self.filter(status=Status.OPEN)
+
+
+class Conversation(models.Model):
+    """One thread of questions and answers, seen by its owner and by staff who review."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="conversations")
+    title = models.CharField(max_length=120, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-updated_at",)
+        indexes: ClassVar = [models.Index(fields=["owner", "-updated_at"])]
+
+    def __str__(self) -> str:
+        return self.title or "New chat"
+
+    def branch(self) -> list["Message"]:
+        """The newest message and its ancestors, oldest first: what the page shows and the model is sent."""
+        by_id = {message.pk: message for message in self.messages.all()}
+        path: list[Message] = []
+        step = max(by_id) if by_id else None
+        while step is not None:
+            path.append(by_id[step])
+            step = by_id[step].parent_id
+        return path[::-1]
+
+
+class Message(models.Model):
+    """A question or an answer. The fields below `text` are an answer's; times are in milliseconds."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
+    parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="children")
+    role = models.CharField(max_length=10, choices=Role)
+    text = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    status = models.CharField(max_length=12, choices=Status, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    is_demo = models.BooleanField(default=False)
+    reasoning = models.TextField(blank=True)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    fence = models.PositiveIntegerField(default=1)
+    lease_owner = models.CharField(max_length=64, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    stop_by = models.CharField(max_length=16, blank=True)
+    text_id = models.CharField(max_length=64, blank=True)
+    final_id = models.CharField(max_length=64, blank=True)
+    ttft_ms = models.PositiveIntegerField(null=True, blank=True)
+    reasoning_ms = models.PositiveIntegerField(null=True, blank=True)
+    ms = models.PositiveIntegerField(null=True, blank=True)
+    prompt_tokens = models.PositiveIntegerField(null=True, blank=True)
+    completion_tokens = models.PositiveIntegerField(null=True, blank=True)
+    estimated = models.BooleanField(default=False)
+    reason = models.CharField(max_length=20, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+    retryable = models.BooleanField(default=False)
+    request_id = models.CharField(max_length=40, blank=True)
+    left_out = models.PositiveIntegerField(default=0)
+    html = models.TextField(blank=True)
+    html_version = models.CharField(max_length=20, blank=True)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("pk",)
+        indexes: ClassVar = [
+            models.Index(fields=["status", "lease_until"], condition=models.Q(status="open"), name="message_open"),
+            models.Index(fields=["created_at", "ttft_ms"], name="message_ttft"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.pk}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status == Status.OPEN
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Completion tokens a second between the first token and the end."""
+        writing = (self.ms or 0) - (self.ttft_ms or 0)
+        return self.completion_tokens * 1000 / writing if self.completion_tokens and writing > 0 else None
+
+    def final_event(self) -> Event | None:
+        """The last event of an ended answer, as its log had it; None while it is open."""
+        if self.status in (Status.FAILED, Status.INTERRUPTED):
+            return Error(self.error_code, self.error_message, self.retryable, self.request_id)
+        if self.status in (Status.DONE, Status.STOPPED):
+            return Done(self.reason, self.stop_by or None, self.ttft_ms, self.ms)
+        return None
+
+    @cached_property
+    def final_position(self) -> Position:
+        """Where the final event stands in the log; from the start for a row without one."""
+        return Position.parse(self.final_id)
+
+    @classmethod
+    def end(cls, answer: UUID, fence: int, final: Event, final_id: Position, **fields: Any) -> bool:
+        """Close an open answer, if it is still open and this fence still holds it. True for the one who won."""
+        if isinstance(final, Error):
+            status = Status.INTERRUPTED if final.code == "interrupted" else Status.FAILED
+            fields |= {
+                "error_code": final.code,
+                "error_message": final.message,
+                "retryable": final.retryable,
+                "request_id": final.request_id,
+            }
+        elif isinstance(final, Done):
+            status = Status.STOPPED if final.reason == "stopped" else Status.DONE
+            fields |= {
+                "reason": final.reason,
+                "stop_by": final.by or "",
+                "ttft_ms": final.ttft_ms,
+                "ms": final.ms,
+            }
+        else:
+            raise TypeError(f"{final.name} does not end an answer")
+        won = (
+            cls.objects.open()
+            .filter(pk=answer, fence=fence)
+            .update(status=status, final_id=str(final_id), lease_owner="", lease_until=None, **fields)
+        )
+        return won == 1
+
+
+def lease_end() -> Any:
+    """When a lease taken now runs out, by the database's clock: processes need not agree on theirs."""
+    return Now() + timedelta(seconds=settings.CHAT_LEASE_SECONDS)
+
+
+class ModelCall(models.Model):
+    """The ledger: one row per request to a provider, opened before it is sent and closed whatever happens."""
+
+    class Outcome(models.TextChoices):
+        OPEN = "open"
+        DONE = "done"
+        STOPPED = "stopped"
+        FAILED = "failed"
+        INTERRUPTED = "interrupted"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    answer = models.ForeignKey(Message, models.SET_NULL, null=True, related_name="calls")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="model_calls")
+    provider = models.CharField(max_length=40)
+    model = models.CharField(max_length=200)
+    outcome = models.CharField(max_length=12, choices=Outcome, default=Outcome.OPEN)
+    error_code = models.CharField(max_length=40, blank=True)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    prompt_tokens = models.PositiveIntegerField(null=True, blank=True)
+    completion_tokens = models.PositiveIntegerField(null=True, blank=True)
+    estimated = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ("-opened_at",)
+        indexes: ClassVar = [models.Index(fields=["-opened_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.pk}"
+
+    @classmethod
+    def close(cls, call: UUID, outcome: str, **fields: Any) -> None:
+        """Close an open call; one that is closed stays as it is."""
+        cls.objects.filter(pk=call, outcome=cls.Outcome.OPEN).update(outcome=outcome, closed_at=Now(), **fields)
+
+
+class Submission(models.Model):
+    """An idempotency key that a user sent, and the answer it opened. Kept as long as the user is."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=200)
+    fingerprint = models.CharField(max_length=64)
+    answer = models.ForeignKey(Message, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["user", "key"], name="one_submission_per_key")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class ApiToken(models.Model):
+    """A personal bearer token for programs. Only its SHA-256 is stored; the token itself is shown once."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=60, blank=True)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.name or 'token'} of {self.user}"
+
+    @staticmethod
+    def hash(token: str) -> str:
+        return hashlib.sha256(token.encode()).hexdigest()
+
+    @classmethod
+    def create_for(cls, user: AbstractBaseUser, name: str = "") -> str:
+        """Make a token for the user and return it; it cannot be read again."""
+        token = f"parley_{secrets.token_urlsafe(32)}"
+        cls.objects.create(user=user, name=name, digest=cls.hash(token))
+        return token

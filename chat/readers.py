@@ -1,0 +1,180 @@
+"""Who follows what on this process, and whether they still may: one list, one batched look every two seconds.
+
+Streams and sockets register here while they are open. The look keeps them present (so that nobody's answer is abandoned),
+tells them when their right to read has ended (signed out, password changed, deactivated, answer deleted), and completes
+logs whose row has ended without their hearing of it.
+"""
+
+import asyncio
+import contextvars
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+
+from chat.database import in_database
+from chat.models import ApiToken, Message, Status
+from chat.presence import BEAT_SECONDS, Beat, answer_place, presence, user_place
+from chat.replay import Entry, LogUnavailable, log
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a door was opened with. It holds while the session or token exists and the password stays the same."""
+
+    user: int
+    auth_hash: str = field(repr=False)
+    session: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)  # its digest
+
+    @classmethod
+    def of(cls, user: AbstractBaseUser, *, session: str | None = None, token: str = "") -> "Credential":
+        """Of a user who has just been authenticated by a session key or by a token's digest."""
+        return cls(user.pk, user.get_session_auth_hash(), session or "", token)
+
+
+@dataclass(eq=False, slots=True)
+class Reader:
+    """An open stream (it follows an answer) or socket (it is a page). `revoked` turns true when its right ends."""
+
+    credential: Credential
+    answer: UUID | None = None
+    page: str = ""
+    member: str = field(default_factory=lambda: secrets.token_hex(8))
+    opened_at: float = field(default_factory=monotonic)
+    revoked: bool = False
+
+    @property
+    def place(self) -> str:
+        return answer_place(self.answer) if self.answer else user_place(self.credential.user)
+
+    def beat(self) -> Beat:
+        """This reader's sign of life."""
+        return Beat(self.place, self.member, {"user": self.credential.user, "page": self.page})
+
+
+_readers: set[Reader] = set()
+_task: asyncio.Task[None] | None = None
+
+
+async def enter(reader: Reader) -> None:
+    """From now on the reader counts as present and is looked after."""
+    _readers.add(reader)
+    await _beat([reader])
+
+
+async def leave(reader: Reader) -> None:
+    """The reader is gone; calling it again does nothing."""
+    if reader in _readers:
+        _readers.discard(reader)
+        try:
+            await presence().leave(reader.place, reader.member)
+        except OSError:
+            logger.warning("presence could not be told of a leaving reader; its beat will run out")
+
+
+def leave_soon(loop: asyncio.AbstractEventLoop, reader: Reader) -> None:
+    """`leave` from any thread, or from a place that cannot wait."""
+    loop.call_soon_threadsafe(lambda: _keep(loop.create_task(leave(reader), context=contextvars.Context())))
+
+
+_leaving: set[asyncio.Task[None]] = set()
+
+
+def _keep(task: asyncio.Task[None]) -> None:
+    _leaving.add(task)
+    task.add_done_callback(_leaving.discard)
+
+
+def still_valid(credentials: Iterable[Credential]) -> set[Credential]:
+    """Those of the credentials that still hold, by three queries for any number of them."""
+    asked = set(credentials)
+    users = get_user_model()._default_manager.filter(pk__in={c.user for c in asked}, is_active=True)
+    hashes = {user.pk: user.get_session_auth_hash() for user in users}
+    store = import_module(settings.SESSION_ENGINE).SessionStore.get_model_class()
+    sessions = {c.session for c in asked if c.session}
+    alive = set(store.objects.filter(pk__in=sessions).values_list("pk", flat=True)) if sessions else set()
+    tokens = {c.token for c in asked if c.token}
+    known = set(ApiToken.objects.filter(digest__in=tokens).values_list("digest", flat=True)) if tokens else set()
+    return {c for c in asked if hashes.get(c.user) == c.auth_hash and (c.session in alive or c.token in known)}
+
+
+def user_of(credential: Credential) -> AbstractBaseUser | None:
+    """The user as the database has them now; None if the credential does not hold any more."""
+    if credential not in still_valid([credential]):
+        return None
+    return get_user_model()._default_manager.filter(pk=credential.user).first()
+
+
+async def start() -> None:
+    """Begin to look after readers."""
+    global _task
+    _task = asyncio.create_task(_look_forever(), context=contextvars.Context())
+
+
+async def close() -> None:
+    """Stop looking."""
+    if _task:
+        _task.cancel()
+        await asyncio.gather(_task, return_exceptions=True)
+
+
+async def _look_forever() -> None:
+    beaten = 0.0
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            readers = list(_readers)
+            if monotonic() - beaten >= BEAT_SECONDS:
+                beaten = monotonic()
+                await _beat(readers)
+            if readers:
+                await _look(readers)
+        except Exception:
+            logger.exception("looking after readers failed, trying again")
+
+
+async def _beat(readers: list[Reader]) -> None:
+    try:
+        await presence().beat([reader.beat() for reader in readers])
+    except OSError:
+        logger.warning("presence cannot be reached; nobody counts as absent meanwhile")
+
+
+async def _look(readers: list[Reader]) -> None:
+    """One look: rights first, then answers that ended unheard."""
+    followed = {reader.answer for reader in readers if reader.answer}
+    valid, rows = await in_database(_ask_rows, {reader.credential for reader in readers}, followed)
+    for reader in readers:
+        reader.revoked = reader.credential not in valid or bool(reader.answer and reader.answer not in rows)
+    for row in rows.values():
+        if row.status != Status.OPEN:
+            await _complete(row)
+
+
+def _ask_rows(credentials: set[Credential], followed: set[UUID]) -> tuple[set[Credential], dict[UUID, Message]]:
+    rows = Message.objects.filter(pk__in=followed).defer("text", "reasoning", "html")
+    return still_valid(credentials), {row.pk: row for row in rows}
+
+
+async def _complete(row: Message) -> None:
+    """Append the final event that the row knows of, if the log ends before it. The same id twice is harmless."""
+    event: Any = row.final_event()
+    last = await log().last(row.pk)
+    if event and last and last < row.final_position:
+        try:
+            await log().append([Entry(row.pk, row.final_position, event)])
+        except LogUnavailable:
+            logger.warning("answer %s ended, but its log cannot be told yet", row.pk)

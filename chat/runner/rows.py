@@ -1,0 +1,136 @@
+"""What a run writes to the database: each function is one whole transaction, called off the loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from chat.events import Error, Event, Position
+from chat.models import Conversation, Message, ModelCall, Status, lease_end
+
+INTERRUPTED = "The server stopped while this answer was being written. What was written is kept."
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The acknowledged state of one answer: exactly what its log holds up to `text_id`."""
+
+    answer: UUID
+    fence: int
+    text: str
+    reasoning: str
+    text_id: Position
+    completion_tokens: int
+    ttft_ms: int | None
+
+
+@transaction.atomic
+def checkpoint(owner: str, changed: Sequence[Checkpoint]) -> dict[UUID, tuple[int, str]]:
+    """Store what changed, renew this process's leases, and say which answers are still its own.
+
+    Returns fence and `stop_by` of each open answer that `owner` holds: an answer that is missing has been lost.
+    """
+    table, pk = Message._meta.db_table, Message._meta.pk
+    if changed:
+        rows = sorted(changed, key=lambda row: row.answer)
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f"UPDATE {table} SET text = %s, reasoning = %s, text_id = %s, completion_tokens = %s, ttft_ms = %s,"  # noqa: S608
+                " estimated = %s WHERE id = %s AND fence = %s AND status = 'open'",
+                [
+                    (
+                        row.text,
+                        row.reasoning,
+                        str(row.text_id),
+                        row.completion_tokens,
+                        row.ttft_ms,
+                        True,
+                        pk.get_db_prep_value(row.answer, connection),
+                        row.fence,
+                    )
+                    for row in rows
+                ],
+            )
+    mine = Message.objects.open().filter(lease_owner=owner)
+    mine.update(lease_until=lease_end())
+    return {pk: (fence, stop_by) for pk, fence, stop_by in mine.values_list("pk", "fence", "stop_by")}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ended: its last words, its final event, and what the call cost."""
+
+    last: Checkpoint
+    final: Event
+    final_id: Position
+    call: UUID
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    estimated: bool
+    reasoning_ms: int | None
+
+
+@transaction.atomic
+def end(ending: Ending) -> bool:
+    """Close the answer and its model call. False if somebody else closed the answer before; repeating is harmless."""
+    usage: dict[str, Any] = {
+        "prompt_tokens": ending.prompt_tokens,
+        "completion_tokens": ending.completion_tokens,
+        "estimated": ending.estimated,
+    }
+    last = ending.last
+    won = Message.end(
+        last.answer,
+        last.fence,
+        ending.final,
+        ending.final_id,
+        text=last.text,
+        reasoning=last.reasoning,
+        text_id=str(last.text_id),
+        reasoning_ms=ending.reasoning_ms,
+        **usage,
+    )
+    close_call(ending.call, ending.final, usage)
+    if won:
+        touched = Message.objects.filter(pk=last.answer).values("conversation")
+        for conversation in Conversation.objects.filter(pk__in=touched):
+            conversation.save(update_fields=["updated_at"])
+    return won
+
+
+def close_call(call: UUID, final: Event, usage: dict[str, Any]) -> None:
+    """Close the ledger row in the way that the answer ended."""
+    if isinstance(final, Error):
+        outcome = Status.INTERRUPTED if final.code == "interrupted" else Status.FAILED
+        ModelCall.close(call, outcome, error_code=final.code, **usage)
+    else:
+        outcome = Status.STOPPED if getattr(final, "reason", "") == "stopped" else Status.DONE
+        ModelCall.close(call, outcome, **usage)
+
+
+def repeat_call(failed: UUID, error_code: str, fresh: UUID) -> None:
+    """Close a call that failed before anything came, and open the row of its one repetition."""
+    with transaction.atomic():
+        call = ModelCall.objects.get(pk=failed)
+        ModelCall.close(failed, ModelCall.Outcome.FAILED, error_code=error_code, completion_tokens=0)
+        ModelCall.objects.create(
+            pk=fresh, answer_id=call.answer_id, user_id=call.user_id, provider=call.provider, model=call.model
+        )
+
+
+def interrupt_orphans() -> int:
+    """End every open answer, at the start of the only process there is: nobody can be writing them.
+
+    The fence is raised, so that whoever might still hold an answer has lost it. Returns how many were ended.
+    """
+    orphans = list(Message.objects.open().values_list("pk", "fence", "completion_tokens", "request_id"))
+    for pk, fence, tokens, request_id in orphans:
+        final = Error("interrupted", INTERRUPTED, retryable=True, request_id=request_id)
+        with transaction.atomic():
+            Message.objects.open().filter(pk=pk, fence=fence).update(fence=fence + 1)
+            Message.end(pk, fence + 1, final, Position(fence + 1, 1), estimated=True)
+            for call in ModelCall.objects.filter(answer=pk, outcome=ModelCall.Outcome.OPEN):
+                close_call(call.pk, final, {"completion_tokens": tokens or 0, "estimated": True})
+    return len(orphans)

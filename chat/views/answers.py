@@ -1,0 +1,145 @@
+"""The doors of answers: ask, regenerate, follow, look, stop."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+
+from chat import answers, runner, sse
+from chat.answers import Asked, Refused, Stream, Submitted
+from chat.events import START, Position
+from chat.models import Message
+from chat.readers import Credential, Reader
+from chat.views.doors import door, is_htmx
+
+
+@door("POST")
+async def new_conversation(request: HttpRequest) -> HttpResponseBase:
+    """A first question: makes the conversation."""
+    text, model, submitted = read_question(request)
+    asked = await sync_to_async(answers.ask)(request.user, text, model, submitted)
+    return await opened(request, asked)
+
+
+@door("POST")
+async def new_message(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
+    """A further question."""
+    text, model, submitted = read_question(request)
+    asked = await sync_to_async(answers.ask)(request.user, text, model, submitted, conversation)
+    return await opened(request, asked)
+
+
+@door("POST")
+async def regenerate(request: HttpRequest, answer: UUID) -> HttpResponseBase:
+    """The same question once more."""
+    body = read_body(request)
+    submitted = submission(request, body)
+    asked = await sync_to_async(answers.regenerate)(request.user, answer, body.get("model", ""), submitted)
+    return await opened(request, asked, partial="chat/_answer.html")
+
+
+@door("GET")
+async def events(request: HttpRequest, answer: UUID) -> HttpResponseBase:
+    """The answer's event stream, from the position that the reader has."""
+    row = await sync_to_async(own_answer)(request, answer)
+    after = Position.parse(request.headers.get("Last-Event-ID") or request.GET.get("after"))
+    if not row.is_open and after != START and after == row.final_position:
+        return HttpResponse(status=204)
+    if runner.is_draining():
+        raise Refused("draining", "The server is restarting. Come back in a moment.", retry_after=1)
+    return stream(request, row, after)
+
+
+@door("GET")
+async def state(request: HttpRequest, answer: UUID) -> HttpResponseBase:
+    """Where the answer stands, as JSON."""
+    row = await sync_to_async(own_answer)(request, answer)
+    return JsonResponse({**answers.state(row), "html": reverse("answer-html", args=[row.pk])})
+
+
+@door("GET")
+async def html(request: HttpRequest, answer: UUID) -> HttpResponseBase:
+    """The answer as the page shows it: final, once it has ended."""
+
+    def shown() -> HttpResponse:
+        row = answers.render_final(own_answer(request, answer))
+        return render(request, "chat/_answer.html", {"answer": row, "conversation": row.conversation})
+
+    return await sync_to_async(shown)()
+
+
+@door("POST")
+async def stop(request: HttpRequest, answer: UUID) -> HttpResponseBase:
+    """Stop the answer and return the receipt, after the request to the provider is closed."""
+    row = await sync_to_async(own_answer)(request, answer)
+    receipt = await answers.stop(row.pk, by="user")
+    return JsonResponse(receipt.data())
+
+
+def own_answer(request: HttpRequest, answer: UUID) -> Message:
+    """The user's own answer. Raises Message.DoesNotExist for any other."""
+    row: Message = Message.objects.of(request.user).answers().select_related("conversation").get(pk=answer)
+    return row
+
+
+def read_body(request: HttpRequest) -> dict[str, Any]:
+    """The fields of a form or of a JSON object."""
+    if request.content_type != "application/json":
+        return request.POST.dict()
+    try:
+        body = json.loads(request.body)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise Refused("malformed", "The body is not a JSON object.")
+    return body
+
+
+def read_question(request: HttpRequest) -> tuple[Any, Any, Submitted]:
+    """Text, model and submission of a question; what is wrong with them is said later, after the key's look-up."""
+    body = read_body(request)
+    return body.get("text", ""), body.get("model", ""), submission(request, body)
+
+
+def submission(request: HttpRequest, body: dict[str, Any]) -> Submitted:
+    """The request as its idempotency key remembers it, without what changes from try to try."""
+    kept = {name: value for name, value in body.items() if name != "csrfmiddlewaretoken"}
+    return Submitted(request.headers.get("Idempotency-Key", ""), request.path, kept)
+
+
+async def opened(request: HttpRequest, asked: Asked, partial: str = "chat/_exchange.html") -> HttpResponseBase:
+    """An answer that was opened, in the form that the asker reads: stream, JSON, fragment or page."""
+    row, accept = asked.answer, request.headers.get("Accept", "")
+    if "text/event-stream" in accept:
+        return stream(request, row, START)
+    page = reverse("conversation", args=[row.conversation_id])
+    status = 201 if asked.created else 200
+    if is_htmx(request):
+        response = await sync_to_async(fragment)(request, row, partial, status)
+        response["HX-Push-Url"] = page
+    elif "application/json" in accept or not request.accepts("text/html"):
+        links = {"question": str(row.parent_id), "events": reverse("answer-events", args=[row.pk])}
+        response = JsonResponse({**answers.state(row), **links}, status=status)
+    else:
+        return redirect(page)
+    response["Location"] = page
+    return response
+
+
+def fragment(request: HttpRequest, row: Message, partial: str, status: int) -> HttpResponse:
+    context = {"question": row.parent, "answer": answers.render_final(row), "conversation": row.conversation}
+    return render(request, partial, context, status=status)
+
+
+def stream(request: HttpRequest, row: Message, after: Position) -> StreamingHttpResponse:
+    """The event stream as a response. Joins the log when it is first read."""
+    session = request.session.session_key if not getattr(request, "token_digest", "") else None
+    credential = Credential.of(request.user, session=session, token=getattr(request, "token_digest", ""))  # type: ignore[arg-type]
+    body = Stream(Reader(credential, answer=row.pk, page="answer"), after)
+    response = StreamingHttpResponse(body, content_type="text/event-stream", headers=sse.HEADERS)
+    response["Location"] = reverse("answer-events", args=[row.pk])
+    return response

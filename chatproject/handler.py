@@ -1,0 +1,146 @@
+"""Django's ASGI handler for streams: an open stream holds no thread and no database connection.
+
+Django keeps one thread for a whole request, and with it the database connection of whatever ran there. Here
+both belong to the making of the response alone. Sending it, which may take an hour, belongs to nobody.
+"""
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import IO, Any
+
+import django
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.conf import settings
+from django.core.exceptions import RequestAborted, RequestDataTooBig
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.signals import request_finished, request_started
+from django.db import connections
+from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.template.defaultfilters import filesizeformat
+from django.urls import set_script_prefix
+
+logger = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+MAX_BODY_BYTES = 1024 * 1024  # unless settings.CHAT_MAX_BODY_BYTES says otherwise
+# Most clients read the answer only after they have sent all, so a refused body is read on, and dropped.
+PATIENCE_BYTES = 16 * 1024 * 1024
+
+
+def get_asgi_application() -> "Handler":
+    """Sets Django up and returns the application for HTTP."""
+    django.setup(set_prefix=False)
+    return Handler()
+
+
+class Handler(ASGIHandler):
+    """Adds to Django's promises: no thread and no connection is held while a body is sent, and a request body
+    over the limit is answered with 413 and not kept.
+
+    A body that reads the database while it is sent does so in a `ThreadSensitiveContext` of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # For signals, closers and files. A few threads serve all requests: a thread for each would cost more
+        # than the work, and Django's choice, the process-wide thread, may be waiting for the database.
+        self.errands = ThreadPoolExecutor(4, "errands")
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"This application speaks HTTP, not {scope['type']}.")
+        await self.handle(scope, receive, send)
+
+    async def handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        set_script_prefix(get_script_prefix(scope))
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        except RequestDataTooBig as error:
+            logger.warning("Refused a request to %s: %s", scope["path"], error)
+            too_large = JsonResponse({"code": "too_large", "message": str(error)}, status=413)
+            await self.send_response(too_large, send)
+            return
+        with body:
+            await self.errand(request_started.send, sender=type(self), scope=scope)
+            request, refusal = self.create_request(scope, body)
+            made = [refusal] if refusal else []
+            try:
+                await unless_client_leaves(receive, self.answer(request, made, send))
+            finally:
+                finish = partial(request_finished.send, sender=type(self))
+                await self.errand(made[0].close if made else finish)
+
+    async def answer(self, request: HttpRequest | None, made: list[HttpResponseBase], send: Send) -> None:
+        """Makes the response, unless it is made already, and sends it. The caller closes it in every case."""
+        if request is not None:
+            made.append(await self.run_get_response(request))
+        await self.send_response(made[0], send)
+
+    async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """Makes the response in a thread of its own, which has closed its connections and ended on return."""
+        async with ThreadSensitiveContext() as context:
+            try:
+                response = await super().run_get_response(request)
+            finally:
+                # Leaving the context waits for this, even if the request is cancelled a second time.
+                if thread := SyncToAsync.context_to_thread_executor.get(context):
+                    thread.submit(connections.close_all)
+        if isinstance(response, StreamingHttpResponse) and not response.is_async:
+            response.streaming_content = self.in_pieces(iter(response))
+        return response
+
+    async def in_pieces(self, content: Iterator[bytes]) -> AsyncIterator[bytes]:
+        """Reads a file piece by piece. Django would hold all of it in memory, and warn."""
+        while (piece := await self.errand(next, content, None)) is not None:
+            yield piece
+
+    async def errand(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await sync_to_async(function, thread_sensitive=False, executor=self.errands)(*args, **kwargs)
+
+    async def read_body(self, receive: Receive) -> IO[bytes]:
+        """Returns the body as a file. Beyond the limit it is counted, not kept, whatever its headers say."""
+        limit = getattr(settings, "CHAT_MAX_BODY_BYTES", MAX_BODY_BYTES)
+        body = tempfile.SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
+        received, more = 0, True
+        while more and received <= max(limit, PATIENCE_BYTES):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                body.close()
+                raise RequestAborted
+            more = message.get("more_body", False)
+            received += len(message.get("body", b""))
+            if received <= limit:
+                body.write(message.get("body", b""))
+        if received > limit:
+            body.close()
+            limit = filesizeformat(limit)
+            raise RequestDataTooBig(f"This is too large: at most {limit} can be sent at once.")
+        body.seek(0)
+        return body
+
+
+async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Awaits the work. If the client leaves first, the work is cancelled, and has ended on return."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(client_leaves(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait((working, leaving))
+    if not working.cancelled():
+        working.result()
+
+
+async def client_leaves(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

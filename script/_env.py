@@ -1,0 +1,103 @@
+"""What every command of script/ needs first: a new enough Python, a virtual environment, packages, and a browser.
+
+Standard library only, and in the words of old Pythons too: it may be started by any python3.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = Path(os.environ.get("PARLEY_VENV", str(ROOT / ".venv")))
+PYTHON = VENV / "bin" / "python"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def say(text):
+    print("· " + text, flush=True)
+
+
+def fail(text):
+    sys.exit("✗ " + text)
+
+
+def enter(requirements):
+    """Go on in the project's virtual environment with these requirements installed; makes both where they are missing."""
+    os.chdir(str(ROOT))
+    make_venv()
+    install(requirements)
+    os.environ["PATH"] = str(VENV / "bin") + os.pathsep + os.environ.get("PATH", "")
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        os.execv(str(PYTHON), [str(PYTHON)] + sys.argv)
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+
+
+def make_venv():
+    if PYTHON.exists():
+        return
+    python = new_enough()
+    say("making a virtual environment in " + str(VENV))
+    made = subprocess.run([python, "-m", "venv", str(VENV)], capture_output=True, text=True)
+    if made.returncode:
+        shutil.rmtree(str(VENV), ignore_errors=True)
+        fail(
+            "Python cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv\n"
+            + made.stdout
+        )
+
+
+def new_enough():
+    """A Python of 3.11 or newer."""
+    names = [sys.executable] + ["python3.%d" % minor for minor in (14, 13, 12, 11)] + ["python3"]
+    for name in names:
+        path = shutil.which(name or "")
+        check = "import sys; sys.exit(sys.version_info < (3, 11))"
+        if path and subprocess.run([path, "-c", check], stderr=subprocess.DEVNULL).returncode == 0:
+            return path
+    fail("Parley needs Python 3.11 or newer; none was found on PATH.")
+
+
+def install(requirements):
+    """Install the pinned packages, unless exactly these are installed already."""
+    text = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt"))
+    stamp = VENV / (requirements + "." + hashlib.sha256(text.encode()).hexdigest()[:16])
+    if stamp.exists():
+        return
+    say("installing " + requirements + " (once)")
+    command = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(ROOT / requirements)]
+    if subprocess.run(command).returncode:
+        fail("The packages could not be installed; pip's own words stand above.")
+    stamp.touch()
+
+
+def browser():
+    """The path of a Chromium: one on PATH, or Playwright's, or one that is installed now."""
+    found = installed_browser()
+    if found:
+        return found
+    say("no browser was found; installing Chromium for the browser tests (once)")
+    attempts = [[str(PYTHON), "-m", "playwright", "install", "chromium"]]
+    if shutil.which("apt-get"):
+        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        attempts += [sudo + ["apt-get", "update", "-q"], sudo + ["apt-get", "install", "-y", "-q", "chromium"]]
+    for command in attempts:
+        if command[0] != "sudo" or shutil.which("sudo"):
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        found = installed_browser()
+        if found:
+            return found
+    fail("The browser tests need Chromium. Install it with your package manager, or run: playwright install chromium")
+
+
+def installed_browser():
+    """The path of a Chromium that is there already, or an empty string."""
+    for name in BROWSERS:
+        if shutil.which(name):
+            return shutil.which(name)
+    ask = "from playwright.sync_api import sync_playwright as p\nwith p() as b: print(b.chromium.executable_path)"
+    answer = subprocess.run([str(PYTHON), "-c", ask], capture_output=True, text=True).stdout.strip()
+    return answer if answer and Path(answer).exists() else ""
