@@ -52,8 +52,8 @@ class Server(DaphneServer):  # type: ignore[misc]
     """Takes daphne's arguments, and three more.
 
     `service` has `async start()`, after which the server listens, and `async drain()`, which the process
-    awaits before it leaves; `chat.service` unless given. A reader that leaves more than 64 KB unread for
-    `stall_seconds` is cut. `ping_interval` and `ping_timeout` are kept to the second for WebSockets.
+    awaits before it leaves; `chat.service` unless given. A reader that takes nothing for `stall_seconds`
+    while 64 KB wait for it is cut. WebSockets are pinged after `ping_interval`, not at daphne's next round.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Server(DaphneServer):  # type: ignore[misc]
                 close(channel, self.stall_seconds)
 
     async def wait_for_room(self, protocol: Any, gate: Gate | None) -> None:
-        """Returns when all is written. Cuts a reader that takes nothing for as long as the gate is patient."""
+        """Returns when all is written. Cuts a reader that takes nothing while the gate has patience."""
         while gate and not gate.is_set():
             waiting = unsent(protocol.transport)
             try:
@@ -199,18 +199,12 @@ def end_process(status: int, sentence: str = "") -> NoReturn:
     os._exit(status)
 
 
-def port_number(text: str) -> int:
-    if 0 <= int(text) <= 65535:
-        return int(text)
-    raise ValueError
-
-
 def main(argv: Sequence[str] | None = None, application: Any = None, **options: Any) -> NoReturn:
     """Serves until SIGTERM or SIGINT. Prints one line with the address as soon as connections are welcome."""
     env = os.environ
     parser = argparse.ArgumentParser(prog="python -m chatproject.server", description="Serves Parley.")
     parser.add_argument("--host", default=env.get("HOST", "127.0.0.1"), help="address (env HOST)")
-    parser.add_argument("--port", default=env.get("PORT", "8000"), type=port_number, help="0: any (env PORT)")
+    parser.add_argument("--port", default=env.get("PORT", "8000"), type=int, help="0: any (env PORT)")
     chosen = parser.parse_args(argv)
 
     def announce() -> None:

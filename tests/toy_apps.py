@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -363,6 +364,7 @@ SERVICES = {"steady": Steady, "polite": Polite, "patient": Patient, "broken": Br
 SERVICES |= {"broken-drain": BrokenDrain, "slow": Slow}
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us aside has it ignored
     count_thread_starts()
     django = django_application()
     options = json.loads(os.environ.get("TOY_OPTIONS", "{}"))

@@ -1,0 +1,1 @@
+"""One file per promise, through the front door: real servers, real sockets, a real fake provider."""
