@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.http_client import Client, Response
-from bench.targets import Direct, Parley, Stream, Target
+from bench.targets import Direct, Stream, Target, ThroughParley, bearer
 
 RAMP = 2.0  # seconds over which the streams are opened: faster is a different question, how many logins a second
 
@@ -129,8 +129,8 @@ def main() -> None:
     options = parser.parse_args()
     targets: dict[str, Target] = {"direct": Direct(options.direct, options.model)}
     if options.parley:
-        logins = [{"Authorization": f"Bearer {token}"} for token in options.token]
-        targets["Parley"] = Parley(options.parley, options.model, logins, options.two_steps)
+        logins = [bearer(token) for token in options.token]
+        targets["Parley"] = ThroughParley(options.parley, options.model, logins, options.two_steps)
     for name, target in targets.items():
         seen = run(target, options.direct, options.streams)
         for title, values in (("first token", seen.ttft), ("token lateness", seen.late)):

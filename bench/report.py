@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -77,6 +79,21 @@ def machine() -> dict[str, str]:
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
         "commit": commit(),
     }
+
+
+class Busy:
+    """How long the processors have worked so far, for everyone and for this process and its ended children."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        self.own = sum(usage.ru_utime + usage.ru_stime for usage in own)
+        times = [int(ticks) for ticks in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        self.all = (sum(times) - times[3] - times[4]) / os.sysconf("SC_CLK_TCK")  # without idle and waiting for disks
+
+    def others_since(self, before: Busy) -> float:
+        """Processors kept busy by other programs, on average: 1.0 is one of them, all the time."""
+        return max(0.0, (self.all - before.all) - (self.own - before.own)) / (self.at - before.at)
 
 
 def processor() -> str:

@@ -9,14 +9,13 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.load import Load, fetch, load, percentile, reset, run
 from bench.parley import Cost, Parley, Provider
-from bench.report import Figure, machine, table
-from bench.targets import Direct, Stream, Target, bearer
-from bench.targets import Parley as ParleyTarget
+from bench.report import Busy, Figure, machine, table
+from bench.targets import Direct, Stream, Target, ThroughParley, bearer
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,29 @@ class Plan:
     repeats: int = 5
     few: int = 50  # streams while the first token is timed
     many: int = 200  # streams while costs are measured
-    ramp: float = 2.0
-    settle: float = 1.5  # after the ramp, before costs are read
+    ramp: float = 2.0  # over which the few are opened
+    slow_ramp: float = 4.0  # over which the many are
+    patience: float = 4.0  # until the last of them is open
+    settle: float = 1.0  # then, before costs are read
     window: float = 5.0  # over which processor time is counted
     quick: str = "fake?tokens=150&rate=50&ttft=0.2"  # an answer outlasts the ramp, so all streams overlap
-    steady: str = "fake?tokens=500&rate=50&ttft=0.2"  # and outlasts ramp, settle and window
+    steady: str = "fake?tokens=800&rate=50&ttft=0.2"  # and outlasts slow ramp, patience, settle and window
 
 
-SMOKE = Plan(1, 5, 10, 0.3, 0.3, 0.5, "fake?tokens=25&rate=50&ttft=0.05", "fake?tokens=75&rate=50&ttft=0.05")
+SMOKE = Plan(
+    repeats=1, few=5, many=10, ramp=0.3, slow_ramp=0.3, patience=1, settle=0.2, window=0.5,
+    quick="fake?tokens=25&rate=50&ttft=0.05", steady="fake?tokens=110&rate=50&ttft=0.05",
+)  # fmt: skip
+
+
+@dataclass
+class Watched:
+    """What was read beside a load."""
+
+    seen: list[Stream] = field(default_factory=list)
+    opening: list[Cost] = field(default_factory=list)  # until all streams were open
+    costs: list[Cost] = field(default_factory=list)  # at the window's start, middle and end
+    tokens: list[int] = field(default_factory=list)  # said by the provider so far, at the same moments
 
 
 class Benchmark:
@@ -59,8 +73,8 @@ class Benchmark:
         logins = [bearer(token) for token in parley.tokens]
         targets: dict[str, Target] = {
             "direct": Direct(provider.url, self.plan.quick),
-            "one step": ParleyTarget(parley.url, self.plan.quick, logins),
-            "two steps": ParleyTarget(parley.url, self.plan.quick, logins, two_steps=True),
+            "one step": ThroughParley(parley.url, self.plan.quick, logins),
+            "two steps": ThroughParley(parley.url, self.plan.quick, logins, two_steps=True),
         }
         for target in list(targets.values())[1:]:
             run(target, provider.url, min(10, self.plan.few), 0.5)  # imports, caches and connections, once
@@ -89,53 +103,62 @@ class Benchmark:
     def streams(self, provider: Provider) -> None:
         """Open many streams on a fresh server and read what its process holds and uses."""
         with Parley(provider.url, self.plan.many, self.extra) as parley:
-            target = ParleyTarget(parley.url, self.plan.steady, [bearer(token) for token in parley.tokens])
-            warm = ParleyTarget(parley.url, self.plan.quick, target.logins)
+            target = ThroughParley(parley.url, self.plan.steady, [bearer(token) for token in parley.tokens])
+            warm = ThroughParley(parley.url, self.plan.quick, target.logins)
             run(warm, provider.url, min(10, self.plan.few), 0.5)
             reset(provider.url)
             idle = parley.cost()
-            seen, costs, tokens = asyncio.run(self.watched(target, parley, provider.url))
-        self.note(f"{self.plan.many} streams", Counter(stream.problem for stream in seen if stream.problem))
-        self.cost(idle, costs, tokens)
+            watched = asyncio.run(self.watched(target, parley, provider.url))
+        problems = Counter(stream.problem for stream in watched.seen if stream.problem)
+        self.note(f"{self.plan.many} streams", problems)
+        self.cost(idle, watched)
 
-    async def watched(self, target: Target, parley: Parley, url: str) -> tuple[list[Stream], list[Cost], list[int]]:
-        """Run the load; read costs at the window's start, middle and end, and the provider's tokens with them."""
-        totals, costs, tokens = url.removesuffix("/v1") + "/ledger/totals", list[Cost](), list[int]()
-        loading = asyncio.create_task(load(target, self.plan.many, self.plan.ramp))
-        await asyncio.sleep(self.plan.ramp + self.plan.settle)
+    async def watched(self, target: Target, parley: Parley, url: str) -> Watched:
+        """Run the load. Read costs every 100 ms until all streams are open, then over the window."""
+        totals, watched = url.removesuffix("/v1") + "/ledger/totals", Watched()
+        loading = asyncio.create_task(load(target, self.plan.many, self.plan.slow_ramp))
+        latest = asyncio.get_running_loop().time() + self.plan.slow_ramp + self.plan.patience
+        while (await asyncio.to_thread(fetch, totals))["open"] < self.plan.many:
+            watched.opening.append(parley.cost())
+            if asyncio.get_running_loop().time() > latest:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(self.plan.settle)
         for pause in (self.plan.window / 2, self.plan.window / 2, 0.0):
             told = await asyncio.to_thread(fetch, totals)
             if told["open"] != self.plan.many:
                 self.problems[f"{told['open']} of {self.plan.many} streams were open when costs were read"] += 1
-            tokens.append(told["tokens"])
-            costs.append(parley.cost())
+            watched.tokens.append(told["tokens"])
+            watched.costs.append(parley.cost())
             await asyncio.sleep(pause)
-        return await loading, costs, tokens
+        watched.seen = await loading
+        return watched
 
-    def cost(self, idle: Cost, costs: list[Cost], tokens: list[int]) -> None:
+    def cost(self, idle: Cost, watched: Watched) -> None:
         """The figures of one repeat."""
-        many, first, last = self.plan.many, costs[0], costs[-1]
-        passed, said = last.at - first.at, tokens[-1] - tokens[0]
-        self.add(idle.threads, "threads, 0 streams", "", digits=0)
-        self.add(max(cost.threads for cost in costs), f"threads, {many} streams", "", digits=0)
-        if "DATABASE_URL" not in self.extra:
-            added = max(cost.database for cost in costs)
-            self.add(idle.database, "database connections, 0 streams", "", digits=0)
-            self.add(added, f"database connections, {many} streams", "", digits=0)
-        self.add(idle.files, "open files and sockets, 0 streams", "", digits=0)
-        self.add(max(cost.files for cost in costs), f"open files and sockets, {many} streams", "", digits=0)
-        self.add((last.memory - idle.memory) / many / 1024, "memory per open stream", "kB")
+        many, costs, first, last = self.plan.many, watched.costs, watched.costs[0], watched.costs[-1]
+        passed, said = last.at - first.at, watched.tokens[-1] - watched.tokens[0]
+        moments = {"0 streams": [idle], f"{many} streams": costs, "at most while they open": watched.opening}
+        for moment, there in moments.items():
+            self.add(max((cost.threads for cost in there), default=0), f"threads, {moment}", "", digits=0)
+        for moment, there in moments.items() if "DATABASE_URL" not in self.extra else ():
+            self.add(max((cost.database for cost in there), default=0), f"database connections, {moment}", "", digits=0)
+        for moment, there in list(moments.items())[:2]:
+            self.add(max(cost.files for cost in there), f"open files and sockets, {moment}", "", digits=0)
+        self.add((last.memory - idle.memory) / many / 1024, f"memory per stream, {many} streams", "kB")
         self.add((last.cpu - first.cpu) / said * 1e6 if said else float("nan"), "processor time per token", "µs")
         self.add((last.cpu - first.cpu) / passed * 100, f"processor use, {many} streams at 50 tok/s", "%", digits=0)
         self.add(said / passed, "tokens a second meanwhile", "", digits=0)
 
     def run(self) -> None:
         """Everything."""
+        before = Busy()
         with Provider([self.plan.quick, self.plan.steady]) as provider:
             with Parley(provider.url, self.plan.few, self.extra) as parley:
                 self.first_tokens(provider, parley)
             for _ in range(self.plan.repeats):
                 self.streams(provider)
+        self.add(Busy().others_since(before) * 100, "processor use by other programs meanwhile", "%", digits=0)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -154,6 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
     benchmark = Benchmark(plan, dict(item.split("=", 1) for item in options.env))
     benchmark.run()
     figures = list(benchmark.figures.values())
+    for figure in figures if options.smoke else ():
+        figure.goal = None  # with so few streams and tokens they mean nothing
     print(f"\n{table(figures, plan.repeats)}\n")
     for problem, count in benchmark.problems.items():
         print(f"{count} x {problem}")

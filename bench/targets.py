@@ -74,7 +74,7 @@ class Direct(Target):
         seen.text = "".join(said)
 
 
-class Parley(Target):
+class ThroughParley(Target):
     """Parley, as programs use it. `logins` are the headers that prove who asks, used in turn.
 
     One step: the POST answers with the stream. Two steps, as a page does: the POST answers with links, and a GET

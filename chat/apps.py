@@ -35,11 +35,16 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 id="chat.E003",
             )
         )
+    if settings.CHAT_MAX_BODY_BYTES > LARGEST_BODY:
+        hint = f"Set CHAT_MAX_BODY_BYTES to at most {LARGEST_BODY}."
+        found.append(Error("CHAT_MAX_BODY_BYTES is more than the server keeps of a body.", hint=hint, id="chat.E005"))
     if settings.CHAT_ABANDON_AFTER is not None and settings.CHAT_ABANDON_AFTER < 0:
         hint = 'Set CHAT_ABANDON_AFTER to seconds, 0 for at once, or "never".'
         found.append(Error("CHAT_ABANDON_AFTER is negative.", hint=hint, id="chat.E004"))
     return found
 
+
+LARGEST_BODY = 15 << 20  # chatproject.server cuts bodies a little above this
 
 POSITIVE = (
     "CHAT_FLUSH_MS",

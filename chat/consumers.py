@@ -25,7 +25,6 @@ from chat.readers import Credential, Reader
 logger = logging.getLogger(__name__)
 
 SIGNED_OUT, NOT_STAFF = 4401, 4403
-RIGHTS_SECONDS = 2.0
 MAX_ACTIONS = 8
 
 
@@ -45,9 +44,9 @@ class Door(AsyncWebsocketConsumer):
             return
         # From here on only ids and hashes are kept: the user and the session are big, and grow stale.
         self.reader = Reader(Credential.of(user, session=session.session_key), page=self.page)
+        self.reader.on_revoked = lambda: self.spawn(self.close(SIGNED_OUT))
         self.scope = {"type": "websocket", "path": self.scope["path"]}
         await readers.enter(self.reader)
-        self.spawn(self.guard())
         await self.opened()
 
     async def opened(self) -> None:
@@ -92,14 +91,6 @@ class Door(AsyncWebsocketConsumer):
         assert self.reader
         credential = self.reader.credential
         return readers.user_of(credential)
-
-    async def guard(self) -> None:
-        """Close the socket within seconds after its right has ended."""
-        while self.reader:
-            await asyncio.sleep(RIGHTS_SECONDS / 2)
-            if self.reader.revoked:
-                await self.close(SIGNED_OUT)
-                return
 
     async def say(self, message: dict[str, Any]) -> None:
         await self.send(json.dumps(message, ensure_ascii=False, separators=(",", ":")))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -31,15 +32,18 @@ async def listen(group: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """The nudges of a group as (kind, data), for a process rather than a socket. Survives a broken layer."""
     layer = get_channel_layer()
     channel = await layer.new_channel()
+    joined_at = -REJOIN_SECONDS
     while True:
         try:
-            await layer.group_add(group, channel)
+            if monotonic() - joined_at >= REJOIN_SECONDS:
+                await layer.group_add(group, channel)
+                joined_at = monotonic()
             async with asyncio.timeout(REJOIN_SECONDS):
-                while True:
-                    message = await layer.receive(channel)
-                    yield message["kind"], message["data"]
+                message = await layer.receive(channel)
         except TimeoutError:
             continue
         except Exception:
             logger.warning("listening to %s failed, trying again", group, exc_info=True)
             await asyncio.sleep(1)
+            continue
+        yield message["kind"], message["data"]

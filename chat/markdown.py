@@ -130,13 +130,6 @@ def render(text: str) -> SafeString:
     return mark_safe(html)  # noqa: S308 - nh3 has just checked it
 
 
-def code_css() -> str:
-    """The stylesheet of highlighted code: light by default, dark by choice or by the system."""
-    light = HtmlFormatter(style="xcode").get_style_defs(".code")
-    dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
-    return f"{light}\n{dark}"
-
-
 def trusted(html: str) -> SafeString:
     """HTML that `render` made and a row has kept."""
     return mark_safe(html)  # noqa: S308 - only render() writes that column

@@ -36,6 +36,15 @@ class Status(models.TextChoices):
     INTERRUPTED = "interrupted"
 
 
+def status_after(final: Event) -> Status:
+    """The status of an answer that ended with this event."""
+    if isinstance(final, Error):
+        return Status.INTERRUPTED if final.code == "interrupted" else Status.FAILED
+    if isinstance(final, Done):
+        return Status.STOPPED if final.reason == "stopped" else Status.DONE
+    raise TypeError(f"{final.name} does not end an answer")
+
+
 class OwnedQuerySet(models.QuerySet[Any]):
     """Rows reached through their owner: the only way in for doors."""
 
@@ -164,7 +173,6 @@ class Message(models.Model):
     def end(cls, answer: UUID, fence: int, final: Event, final_id: Position, **fields: Any) -> bool:
         """Close an open answer, if it is still open and this fence still holds it. True for the one who won."""
         if isinstance(final, Error):
-            status = Status.INTERRUPTED if final.code == "interrupted" else Status.FAILED
             fields |= {
                 "error_code": final.code,
                 "error_message": final.message,
@@ -172,19 +180,16 @@ class Message(models.Model):
                 "request_id": final.request_id,
             }
         elif isinstance(final, Done):
-            status = Status.STOPPED if final.reason == "stopped" else Status.DONE
             fields |= {
                 "reason": final.reason,
                 "stop_by": final.by or "",
                 "ttft_ms": final.ttft_ms,
                 "ms": final.ms,
             }
-        else:
-            raise TypeError(f"{final.name} does not end an answer")
         won = (
             cls.objects.open()
             .filter(pk=answer, fence=fence)
-            .update(status=status, final_id=str(final_id), lease_owner="", lease_until=None, **fields)
+            .update(status=status_after(final), final_id=str(final_id), lease_owner="", lease_until=None, **fields)
         )
         return won == 1
 
@@ -197,19 +202,12 @@ def lease_end() -> Any:
 class ModelCall(models.Model):
     """The ledger: one row per request to a provider, opened before it is sent and closed whatever happens."""
 
-    class Outcome(models.TextChoices):
-        OPEN = "open"
-        DONE = "done"
-        STOPPED = "stopped"
-        FAILED = "failed"
-        INTERRUPTED = "interrupted"
-
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     answer = models.ForeignKey(Message, models.SET_NULL, null=True, related_name="calls")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="model_calls")
     provider = models.CharField(max_length=40)
     model = models.CharField(max_length=200)
-    outcome = models.CharField(max_length=12, choices=Outcome, default=Outcome.OPEN)
+    outcome = models.CharField(max_length=12, choices=Status, default=Status.OPEN)
     error_code = models.CharField(max_length=40, blank=True)
     opened_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -227,7 +225,7 @@ class ModelCall(models.Model):
     @classmethod
     def close(cls, call: UUID, outcome: str, **fields: Any) -> None:
         """Close an open call; one that is closed stays as it is."""
-        cls.objects.filter(pk=call, outcome=cls.Outcome.OPEN).update(outcome=outcome, closed_at=Now(), **fields)
+        cls.objects.filter(pk=call, outcome=Status.OPEN).update(outcome=outcome, closed_at=Now(), **fields)
 
 
 class Submission(models.Model):

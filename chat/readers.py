@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from time import monotonic
@@ -47,7 +47,10 @@ class Credential:
 
 @dataclass(eq=False, slots=True)
 class Reader:
-    """An open stream (it follows an answer) or socket (it is a page). `revoked` turns true when its right ends."""
+    """An open stream (it follows an answer) or socket (it is a page).
+
+    When its right to read ends, `revoked` turns true and `on_revoked` is called, once.
+    """
 
     credential: Credential
     answer: UUID | None = None
@@ -55,6 +58,7 @@ class Reader:
     member: str = field(default_factory=lambda: secrets.token_hex(8))
     opened_at: float = field(default_factory=monotonic)
     revoked: bool = False
+    on_revoked: Callable[[], None] | None = None
 
     @property
     def place(self) -> str:
@@ -158,10 +162,19 @@ async def _look(readers: list[Reader]) -> None:
     followed = {reader.answer for reader in readers if reader.answer}
     valid, rows = await in_database(_ask_rows, {reader.credential for reader in readers}, followed)
     for reader in readers:
-        reader.revoked = reader.credential not in valid or bool(reader.answer and reader.answer not in rows)
+        if reader.credential not in valid or (reader.answer and reader.answer not in rows):
+            revoke(reader)
     for row in rows.values():
         if row.status != Status.OPEN:
             await _complete(row)
+
+
+def revoke(reader: Reader) -> None:
+    """The reader may not read any more."""
+    if not reader.revoked:
+        reader.revoked = True
+        if reader.on_revoked:
+            reader.on_revoked()
 
 
 def _ask_rows(credentials: set[Credential], followed: set[UUID]) -> tuple[set[Credential], dict[UUID, Message]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from chat import providers, readers, runner
 
@@ -24,7 +25,7 @@ _lock: IO[str] | None = None
 _reading: asyncio.Task[dict[str, str]] | None = None
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(ImproperlyConfigured):
     """A second process with the log in memory was started on the same database."""
 
 

@@ -22,6 +22,7 @@ from daphne.endpoints import build_endpoint_description_strings
 from daphne.http_protocol import WebRequest
 from daphne.server import Server as DaphneServer  # installs the asyncio reactor, so it comes before Twisted's
 from daphne.ws_protocol import WebSocketProtocol
+from django.core.exceptions import ImproperlyConfigured
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -32,6 +33,7 @@ reactor: Any = installed_reactor
 
 SOCKET_PATIENCE = 2.0  # seconds a WebSocket may stay more than 64 KB behind; a living one catches up sooner
 CANCEL_SECONDS = 1.0  # for applications cancelled at the end; nothing important relies on it
+MAX_BODY_BYTES = 16 * 1024 * 1024  # a body is cut beyond; the handler refuses far smaller ones, see CHAT_MAX_BODY_BYTES
 RESTARTING = 1012  # the WebSocket close code for "come back in a moment"
 
 
@@ -77,7 +79,8 @@ class Server(DaphneServer):  # type: ignore[misc]
             self.service = self.service or pkgutil.resolve_name("chat.service")
             loop.run_until_complete(self.service.start())
         except Exception as error:
-            traceback.print_exc()
+            if not isinstance(error, ImproperlyConfigured):  # whose message says all
+                traceback.print_exc()
             end_process(1, f"Parley could not start: {error}")
         super().run()
         if self.failure:
@@ -95,6 +98,13 @@ class Server(DaphneServer):  # type: ignore[misc]
             gate = self.connections[protocol]["gate"] = Gate(min(SOCKET_PATIENCE, self.stall_seconds))
             protocol.transport.unregisterProducer()  # the HTTP channel, which has handed the transport over
             protocol.transport.registerProducer(gate, True)
+        else:
+            protocol.handleContentChunk = partial(self.keep_chunk, protocol)
+
+    def keep_chunk(self, request: Any, chunk: bytes) -> None:
+        """Twisted would keep the whole body, of any size, before the application could refuse it."""
+        if request.content.tell() <= MAX_BODY_BYTES:
+            request.content.write(chunk)
 
     def protocol_disconnected(self, protocol: Any) -> None:
         if protocol in self.connections:  # a reader that takes long to go is forgotten before it has gone

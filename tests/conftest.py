@@ -1,6 +1,7 @@
 """The cast: Alice owns things, Bob is somebody else, staff may see the board, the boss is a superuser, gone was deactivated."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,38 @@ def parley(
         server.close()
 
 
-@pytest.fixture
-def serve(prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, tmp_path: Path) -> Iterator[Serve]:
-    """Start servers of this test's own: serve(CHAT_ABANDON_AFTER="1"), with settings as keywords."""
+@contextmanager
+def servers(prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, place: Path) -> Iterator[Serve]:
+    """Starts servers with settings as keywords; they are closed at the end."""
     running: list[Parley] = []
 
     def start(command: list[str] | None = None, **env: str) -> Parley:
         data, people = prepared
-        server = Parley(
-            copy_of(data, tmp_path / f"data{len(running)}"), provider_env(provider) | env, people, command
-        )
+        server = Parley(copy_of(data, place / f"data{len(running)}"), provider_env(provider) | env, people, command)
         running.append(server)
         return server.start()
 
-    yield start
-    for server in running:
-        server.close()
+    try:
+        yield start
+    finally:
+        for server in running:
+            server.close()
+
+
+@pytest.fixture
+def serve(prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, tmp_path: Path) -> Iterator[Serve]:
+    """Start servers of this test's own: serve(CHAT_ABANDON_AFTER="1"), with settings as keywords."""
+    with servers(prepared, provider, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_all(
+    prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serve]:
+    """The same for all tests of a file: for module-scoped fixtures."""
+    with servers(prepared, provider, tmp_path_factory.mktemp("all")) as start:
+        yield start
 
 
 @pytest.fixture

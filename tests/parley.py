@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20.0  # seconds until something that should have happened has failed to
+PASSWORD = "quiet-harbour-42"  # of everybody who signs up
 
 
 def until(happened: Callable[[], Any], what: str = "", patience: float = PATIENCE) -> Any:
@@ -40,6 +42,7 @@ class Response:
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: dict[str, str] = field(default_factory=dict)  # whole Set-Cookie lines by the cookie's name
 
     @property
     def text(self) -> str:
@@ -146,7 +149,9 @@ class Client:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection, response = self.open(method, path, body, named)
         with closing(connection), response:
-            return Response(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            named = {k.lower(): v for k, v in response.getheaders()}
+            lines = response.headers.get_all("Set-Cookie") or []
+            return Response(response.status, named, response.read(), {line.partition("=")[0]: line for line in lines})
 
     def get(self, path: str, **headers: str) -> Response:
         return self.request("GET", path, **headers)
@@ -209,6 +214,16 @@ def hear(connection: ClientConnection, kind: str, patience: float = PATIENCE) ->
             return message
 
 
+def close_code(connection: ClientConnection, patience: float = PATIENCE) -> int:
+    """Why the server closed the socket, once it has; messages before that are passed over."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            connection.recv(timeout=max(0.0, end - time.monotonic()))
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -264,6 +279,19 @@ class Parley:
             return Client(self.base, token=person["token"], extra=headers)
         return Client(self.base, session=person.get("session", ""), extra=headers)
 
+    def sign_up(self, name: str) -> Client:
+        """A new account, signed in; its password is PASSWORD."""
+        return self.enter("/signup/", username=name, password1=PASSWORD, password2=PASSWORD)
+
+    def sign_in(self, name: str, password: str = "") -> Client:
+        """One more session of somebody who signed up, as on a second device."""
+        return self.enter("/login/", username=name, password=password or PASSWORD)
+
+    def enter(self, path: str, **form: str) -> Client:
+        response = self.client().post(path, form)
+        assert response.status == 302, response.text
+        return Client(self.base, session=response.cookies["sessionid"].partition("=")[2].partition(";")[0])
+
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """Rows of the database, as they are now. Uuids are written as hex without dashes."""
         connection = sqlite3.connect(f"file:{self.data / 'db.sqlite3'}?mode=ro", uri=True, timeout=20)
@@ -290,6 +318,10 @@ class Parley:
         command = [sys.executable, "manage.py", *args]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, check=True)
         return done.stdout
+
+    def shell(self, code: str) -> str:
+        """Run Python with this server's rows, in a process of its own: how operators change what has no page."""
+        return self.manage("shell", "-v0", "-c", code)
 
     def threads(self) -> int:
         """How many threads the server has."""

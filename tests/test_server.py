@@ -490,6 +490,13 @@ def test_a_body_without_end_is_answered_after_16_megabytes(server: Toy) -> None:
     assert server.ask("/endless") == (200, b"413 after 17 MB")
 
 
+def test_a_body_of_hundreds_of_megabytes_is_refused_without_being_kept(server: Toy) -> None:
+    before = server.facts()["peak_kilobytes"]
+    status, answer = server.ask("/length", chunks(200 * MEGABYTE))
+    assert (status, json.loads(answer)["code"]) == (413, "too_large")
+    assert server.facts()["peak_kilobytes"] - before < 80 * 1024, "16 MB, and some copies of them"
+
+
 def test_many_requests_at_once_are_all_answered(server: Toy) -> None:
     answers: list[tuple[int, bytes]] = []
     threads = [threading.Thread(target=lambda: answers.append(server.ask("/query"))) for _ in range(40)]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -40,11 +40,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An idempotency key as a client sent it, with the request it belongs to. Without a key nothing is remembered."""
+    """A request as its door read it: its idempotency key, if any, what that key belongs to, and when it arrived."""
 
     key: str
     path: str
     body: dict[str, Any]
+    arrived: float = field(default_factory=monotonic)
 
     @property
     def fingerprint(self) -> str:
@@ -79,7 +80,7 @@ def ask(user: Any, text: str, model: str, submitted: Submitted, conversation: UU
         question = Message.objects.create(
             conversation=thread, parent=branch[-1] if branch else None, role=Role.USER, text=text
         )
-        return begin(user, thread, [*branch, question], chosen)
+        return begin(user, thread, [*branch, question], chosen, submitted.arrived)
 
     return once(user, submitted, open_answer)
 
@@ -95,7 +96,7 @@ def regenerate(user: Any, answer: UUID, model: str, submitted: Submitted) -> Ask
         chosen = choose(model or old.model)
         refuse_if_unable(user)
         thread = locked(user, old.conversation_id)
-        return begin(user, thread, ancestors(thread, old.parent_id), chosen)
+        return begin(user, thread, ancestors(thread, old.parent_id), chosen, submitted.arrived)
 
     return once(user, submitted, open_answer)
 
@@ -123,8 +124,10 @@ def once(user: Any, submitted: Submitted, open_answer: Callable[[], Message]) ->
 
 def recall(user: Any, submitted: Submitted) -> Message | None:
     """The answer that this submission opened before."""
+    if not submitted.key:
+        return None
     known = Submission.objects.filter(user=user, key=submitted.key).select_related("answer__conversation").first()
-    if not submitted.key or known is None:
+    if known is None:
         return None
     if known.fingerprint != submitted.fingerprint:
         raise Refused("key_reused", "This Idempotency-Key was used for another request. Make a new one.")
@@ -187,9 +190,8 @@ def ancestors(thread: Conversation, leaf: UUID | None) -> list[Message]:
     return path[::-1]
 
 
-def begin(user: Any, thread: Conversation, branch: list[Message], model: Model) -> Message:
+def begin(user: Any, thread: Conversation, branch: list[Message], model: Model, arrived: float) -> Message:
     """The open answer to the last message of `branch`, its ledger row, and its run as soon as both are committed."""
-    asked = monotonic()
     turns, left_out = prompt_turns(branch, model)
     answer = Message.objects.create(
         conversation=thread,
@@ -215,7 +217,7 @@ def begin(user: Any, thread: Conversation, branch: list[Message], model: Model) 
         request_id=answer.request_id,
         prompt=Prompt(model.name, turns),
         provider=providers.provider(model.provider),
-        asked=asked,
+        asked=arrived,
     )
     transaction.on_commit(lambda: runner.begin(job))
     return answer

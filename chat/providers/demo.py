@@ -15,6 +15,8 @@ from chat.providers.base import Model, Prompt, Provider
 PACES = {"demo": (0.3, 40.0), "demo-fast": (0.1, 150.0), "demo-slow": (0.8, 8.0)}
 CONTEXT = 8192
 
+THOUGHT = "The demo model does not think. A model that does shows its thoughts here, folded away."
+
 INTRODUCTION = """\
 This is Parley's **demo model**. No AI provider is connected, so this server answers by itself: always in these words, and \
 only to show you how the page works.
@@ -86,7 +88,8 @@ class DemoProvider(Provider):
         pause, rate = PACES[prompt.model]
         question = prompt.turns[-1].text
         await asyncio.sleep(pause)
-        yield Reasoning("The demo model does not think; this line shows where a thinking model's thoughts would be.")
+        yield Reasoning(THOUGHT)
+        await asyncio.sleep(pause)
         tokens = re.findall(r"\s*\S+|\s+\Z", compose(question))
         clock = asyncio.get_running_loop().time
         start = clock()

@@ -113,6 +113,9 @@ class Flusher:
                 break
             except LogUnavailable:
                 await asyncio.sleep(LOG_RETRY_SECONDS)
+            except Exception:
+                logger.exception("the log broke its contract, trying again")
+                await asyncio.sleep(1)
         for run, run_entries in news.items():
             if run.job.answer in refused:
                 run.lose()

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from chat.events import Error, Event, Position
-from chat.models import Conversation, Message, ModelCall, Status, lease_end
+from chat.models import Conversation, Message, ModelCall, Status, lease_end, status_after
 
 INTERRUPTED = "The server stopped while this answer was being written. What was written is kept."
 
@@ -102,19 +102,15 @@ def end(ending: Ending) -> bool:
 
 def close_call(call: UUID, final: Event, usage: dict[str, Any]) -> None:
     """Close the ledger row in the way that the answer ended."""
-    if isinstance(final, Error):
-        outcome = Status.INTERRUPTED if final.code == "interrupted" else Status.FAILED
-        ModelCall.close(call, outcome, error_code=final.code, **usage)
-    else:
-        outcome = Status.STOPPED if getattr(final, "reason", "") == "stopped" else Status.DONE
-        ModelCall.close(call, outcome, **usage)
+    error = final.code if isinstance(final, Error) else ""
+    ModelCall.close(call, status_after(final), error_code=error, **usage)
 
 
 def repeat_call(failed: UUID, error_code: str, fresh: UUID) -> None:
     """Close a call that failed before anything came, and open the row of its one repetition."""
     with transaction.atomic():
         call = ModelCall.objects.get(pk=failed)
-        ModelCall.close(failed, ModelCall.Outcome.FAILED, error_code=error_code, completion_tokens=0)
+        ModelCall.close(failed, Status.FAILED, error_code=error_code, completion_tokens=0)
         ModelCall.objects.create(
             pk=fresh, answer_id=call.answer_id, user_id=call.user_id, provider=call.provider, model=call.model
         )
@@ -131,6 +127,6 @@ def interrupt_orphans() -> int:
         with transaction.atomic():
             Message.objects.open().filter(pk=pk, fence=fence).update(fence=fence + 1)
             Message.end(pk, fence + 1, final, Position(fence + 1, 1), estimated=True)
-            for call in ModelCall.objects.filter(answer=pk, outcome=ModelCall.Outcome.OPEN):
+            for call in ModelCall.objects.filter(answer=pk, outcome=Status.OPEN):
                 close_call(call.pk, final, {"completion_tokens": tokens or 0, "estimated": True})
     return len(orphans)

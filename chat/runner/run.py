@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 from chat import groups
 from chat.database import in_database
 from chat.events import Done, Error, Event, Position, Reasoning, Started, Token, Usage
+from chat.models import status_after
 from chat.providers import Prompt, Provider, ProviderError
 from chat.replay import Entry
 from chat.runner import rows
@@ -82,7 +83,8 @@ class Run:
         self._heard = 0  # deltas of this call, before coalescing
         self._sent_at: float | None = None
         self._heard_at = 0.0
-        self._thinking: tuple[float, float] | None = None
+        self._thinking_since: float | None = None
+        self._thought_ms: int | None = None
         self._saved_id = self._text_id
 
     async def live(self) -> None:
@@ -216,7 +218,9 @@ class Run:
         now = self._heard_at = monotonic()
         self._heard += 1
         if isinstance(event, Reasoning):
-            self._thinking = (self._thinking[0] if self._thinking else now, now)
+            self._thinking_since = self._thinking_since or now
+        elif self._thinking_since and self._thought_ms is None:
+            self._thought_ms = round((now - self._thinking_since) * 1000)
         if isinstance(event, Token | Reasoning):
             room = settings.CHAT_MAX_ANSWER_CHARS - self._size
             self._size += len(event.text)
@@ -239,13 +243,12 @@ class Run:
         if not self.lost and await self._end_row(final, usage):
             self.write(final)
             await self._writer.flush(self)
-        await self._tell("answer.ended", status="lost" if self.lost else final.name)
+            await self._tell("answer.ended", status=status_after(final))
 
     async def _end_row(self, final: Done | Error, usage: Usage) -> bool:
         """COMMIT the end. Tried again while the database is away; recovery takes over if that lasts."""
         last = self.checkpoint(always=True)
         assert last is not None
-        thought = self._thinking and round((self._thinking[1] - self._thinking[0]) * 1000)
         ending = rows.Ending(
             last,
             final,
@@ -254,7 +257,7 @@ class Run:
             usage.prompt_tokens,
             usage.completion_tokens,
             usage.estimated,
-            thought,
+            self._thought_ms,
         )
         tries, until = 0, monotonic() + PATIENCE
         while True:

@@ -57,7 +57,7 @@ def refusal(request: HttpRequest, code: str, message: str, retry_after: int | No
         context = {"code": code, "message": message, "retry_after": retry_after}
         response = render(request, "chat/_problem.html", context, status=status)
         response["HX-Retarget"], response["HX-Reswap"] = "#problem", "innerHTML"
-    elif wants_json(request) or not request.accepts("text/html"):
+    elif "text/html" not in request.headers.get("Accept", ""):
         response = JsonResponse({"code": code, "message": message}, status=status)
     else:
         response = render(request, "problem.html", {"code": code, "message": message}, status=status)

@@ -50,9 +50,10 @@ async def sidebar(request: HttpRequest) -> HttpResponseBase:
 async def rename(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
     """Give a conversation another title."""
 
+    title = " ".join(request.POST.get("title", "").split())
+
     def renamed() -> HttpResponse:
         found = own(request, conversation)
-        title = " ".join(request.POST.get("title", "").split())
         if not title or len(title) > 120:
             raise Refused("empty", "A title has between 1 and 120 characters.")
         if problem := flaw(title):
@@ -61,7 +62,7 @@ async def rename(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
         return sidebar_fragment(request) if is_htmx(request) else redirect("conversation", found.pk)
 
     response = await sync_to_async(renamed)()
-    await tell(request, conversation, title=request.POST["title"])
+    await tell(request, conversation, title=title)
     return response
 
 

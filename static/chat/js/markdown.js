@@ -12,10 +12,7 @@ const make = (tag, className = "") => Object.assign(document.createElement(tag),
 const decoded = text => text.replace(/&(amp|lt|gt|quot|#39);/g, (_, name) => ENTITIES[name]);
 
 function fill(node, tokens, render) {
-  for (const token of tokens || []) {
-    const child = render(token);
-    if (child) node.append(child);
-  }
+  node.append(...(tokens || []).map(render).filter(Boolean));
   return node;
 }
 
@@ -28,7 +25,7 @@ function link(href, tokens, className) {
 function inline(token) {
   switch (token.type) {
     case "strong": case "em": case "del": return fill(make(token.type), token.tokens, inline);
-    case "codespan": { const code = make("code"); code.textContent = token.text; return code; }
+    case "codespan": return Object.assign(make("code"), {textContent: token.text});
     case "br": return make("br");
     case "link": return link(token.href, token.tokens);
     case "image": return link(token.href, [{type: "escape", text: `🖼 ${token.text || token.href}`}], "image-link");   // never loaded
@@ -62,13 +59,11 @@ function row(cells, tag) {
 }
 
 function tableBlock(token) {
-  const box = make("div", "table"), table = make("table");
-  box.tabIndex = 0;
+  const box = Object.assign(make("div", "table"), {tabIndex: 0}), table = make("table");
   box.setAttribute("role", "region");
   box.setAttribute("aria-label", tableLabel);
   table.createTHead().append(row(token.header, "th"));
-  const body = table.createTBody();
-  for (const cells of token.rows) body.append(row(cells, "td"));
+  table.createTBody().append(...token.rows.map(cells => row(cells, "td")));
   box.append(table);
   return box;
 }
@@ -76,7 +71,7 @@ function tableBlock(token) {
 function listBlock(token) {
   const list = make(token.ordered ? "ol" : "ul");
   if (token.ordered && token.start !== 1) list.start = token.start;
-  for (const one of token.items) list.append(item(one));
+  list.append(...token.items.map(item));
   return list;
 }
 
@@ -90,7 +85,7 @@ function block(token) {
     case "code": return codeBlock(token);
     case "list": return listBlock(token);
     case "table": return tableBlock(token);
-    case "html": { const p = make("p"); p.textContent = token.raw.trim(); return p; }
+    case "html": return Object.assign(make("p"), {textContent: token.raw.trim()});
     default: return inline(token);
   }
 }
@@ -100,13 +95,13 @@ const parts = token => (token.type === "list" ? token.items.map(one => one.raw) 
 // Change the rendered open list or table into its longer self; false when it is not simply longer.
 function grow(node, before, now) {
   if (before?.type !== now.type || !["list", "table"].includes(now.type)) return false;
-  if (now.ordered !== before.ordered || now.loose !== before.loose || now.header?.length !== before.header?.length) return false;
+  if (now.ordered !== before.ordered || now.loose !== before.loose || String(now.align) !== String(before.align)) return false;
   const old = parts(before), fresh = parts(now), home = now.type === "list" ? node : node.querySelector("tbody");
   let same = 0;
   while (same < old.length && old[same] === fresh[same]) same++;
   while (home.children.length > same) home.lastChild.remove();
-  if (now.type === "list") for (const one of now.items.slice(same)) home.append(item(one));
-  else for (const cells of now.rows.slice(same)) home.append(row(cells, "td"));
+  const more = now.type === "list" ? now.items.map(one => () => item(one)) : now.rows.map(cells => () => row(cells, "td"));
+  home.append(...more.slice(same).map(build => build()));
   return true;
 }
 
@@ -123,13 +118,11 @@ export function markdownStream(root) {
 
   return function write(text, end = false) {
     tail += text;
-    if (code) {
-      if (!tail.includes(`\n${fence}`, fence.length)) {
-        code.appendData(text);
-        if (!end) return;
-      }
-      code = null;
+    if (code && !tail.includes(`\n${fence}`, fence.length)) {
+      code.appendData(text);
+      if (!end) return;
     }
+    code = null;
     const tokens = marked.lexer(tail).filter((token, i, all) => token.type !== "space" || i < all.length - 1);
     const lastIndex = tokens.length - 1;
     let used = 0;

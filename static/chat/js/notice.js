@@ -77,3 +77,11 @@ problem.addEventListener("click", event => {
   clearProblem();
   repeat?.();
 });
+
+const offline = document.getElementById("offline");
+function network() {
+  if (!offline.hidden && navigator.onLine) say(words.said.back);
+  offline.hidden = navigator.onLine;
+}
+for (const change of ["online", "offline"]) addEventListener(change, network);
+network();

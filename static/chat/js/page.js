@@ -3,7 +3,7 @@ import {follow} from "chat/answer.js";
 import {copyButtons, dressAll} from "chat/code.js";
 import {composer as messageBox} from "chat/composer.js";
 import {liveSocket} from "chat/live.js";
-import {say, showMessage} from "chat/notice.js";
+import {clearProblem, showMessage, showProblem} from "chat/notice.js";
 import {chatScroll} from "chat/scroll.js";
 import {sending} from "chat/send.js";
 import {listen, mark, refreshSidebar} from "chat/sidebar.js";
@@ -16,13 +16,17 @@ const conversation = () => turns().dataset.conversation || "";
 const scroll = chatScroll(byId("thread"), turns(), byId("jump"));
 const answers = new Map();   // id -> what follow() returned
 const RECEIPT = 2000;        // ms the socket has to bring the receipt before the stop is posted as well
+let busySaid = false;        // "An answer is being written" is shown
 let cutNext = false;         // the next answer demonstrates a broken connection
 
 const composer = messageBox(form, {conversation, stop});
 const sender = sending(form, {
   composer, scroll, turns, conversation,
   busy: () => answers.size > 0,
-  refused: () => say(words.said.busy),
+  refused() {
+    showMessage(words.said.busy);
+    busySaid = true;
+  },
   opened(id) {
     const first = id && !conversation();
     if (id) turns().dataset.conversation = id;
@@ -37,6 +41,8 @@ function controls() {
   const busy = answers.size > 0, focused = document.activeElement === stopButton;
   stopButton.hidden = !busy;
   sendButton.hidden = busy;
+  if (!busy && busySaid) clearProblem();
+  busySaid &&= busy;
   if (!busy && focused) composer.focus();
 }
 
@@ -94,6 +100,7 @@ const live = liveSocket("/ws/chat/", {
     refreshSidebar();
     refreshThread();
   },
+  closed(code) { if (code === 4401) showProblem("signed-out"); },
   cancelled(receipt) {
     const running = answers.get(receipt.answer);
     if (!running) return;
@@ -131,21 +138,6 @@ byId("welcome")?.addEventListener("click", event => {
   cutNext = act === "cut";
   form.requestSubmit();
 });
-
-document.body.addEventListener("htmx:confirm", event => {
-  if (!event.detail.question) return;
-  event.preventDefault();
-  byId("confirm-text").textContent = event.detail.question;
-  byId("confirm").returnValue = "no";
-  byId("confirm").onclose = () => { if (byId("confirm").returnValue === "yes") event.detail.issueRequest(true); };
-  byId("confirm").showModal();
-});
-for (const change of ["online", "offline"])
-  addEventListener(change, () => {
-    byId("offline").hidden = navigator.onLine;
-    if (navigator.onLine) say(words.said.back);
-  });
-byId("offline").hidden = navigator.onLine;
 
 const running = turns().querySelector('.answer[data-status="open"]') !== null;
 followOpen();

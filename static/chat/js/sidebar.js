@@ -51,6 +51,7 @@ export function refreshSidebar() {
 export function mark(conversation, what) {
   if (what) dots.set(conversation, what);
   else dots.delete(conversation);
+  if (what === "unread" && !document.title.startsWith(words.dot)) document.title = words.dot + document.title;
   paint();
 }
 
@@ -64,6 +65,17 @@ function paint() {
   }
   for (const dot of sidebar.querySelectorAll(".dot:not([hidden])"))
     if (!dots.has(dot.closest(".entry").dataset.conversation)) dot.hidden = true;
+}
+
+// The page's own dialog in place of window.confirm: deleting asks first.
+function confirming(event) {
+  if (!event.detail.question) return;
+  event.preventDefault();
+  const dialog = document.getElementById("confirm");
+  document.getElementById("confirm-text").textContent = event.detail.question;
+  dialog.returnValue = "no";
+  dialog.onclose = () => { if (dialog.returnValue === "yes") event.detail.issueRequest(true); };
+  dialog.showModal();
 }
 
 /** @param {{conversation: function, titled: function(string)}} page */
@@ -93,6 +105,7 @@ export function listen(page) {
     if (what === "rename") rename(row, true);
     else row.querySelector(".delete").requestSubmit();
   });
+  document.body.addEventListener("htmx:confirm", confirming);
   document.body.addEventListener("htmx:configRequest", ({detail}) => {
     if (sidebar.contains(detail.elt) && page.conversation()) detail.parameters.current = page.conversation();
   });

@@ -60,6 +60,7 @@ export const retryIn = seconds => `Retry in ${whole(seconds)}`;
 export const retry = "Retry";
 export const endedElsewhere = "new answer";
 export const runningElsewhere = "being written";
+export const dot = "• ";
 export const refused = "The server refused that.";
 
 /** The staff board. */
