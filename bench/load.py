@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.http_client import Client, Response
-from bench.targets import Direct, Stream, Target, ThroughParley, bearer
+from bench.targets import Direct, Stream, Target, ThroughParley, bearer, log_in
 
 RAMP = 2.0  # seconds over which the streams are opened: faster is a different question, how many logins a second
 
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--direct", required=True, help="base URL of the fake provider, ends in /v1")
     parser.add_argument("--parley", help="address of Parley")
     parser.add_argument("--token", action="append", default=[], help="bearer token; may be given for many users")
+    parser.add_argument("--login", action="append", default=[], metavar="NAME:PASSWORD", help="or through the form")
     parser.add_argument("--two-steps", action="store_true", help="POST for links, then GET the events")
     parser.add_argument("--model", default="fake?tokens=200&rate=50&ttft=0.2")
     parser.add_argument("--streams", type=int, default=50)
@@ -130,6 +131,9 @@ def main() -> None:
     targets: dict[str, Target] = {"direct": Direct(options.direct, options.model)}
     if options.parley:
         logins = [bearer(token) for token in options.token]
+        logins += [log_in(options.parley, *login.split(":", 1)) for login in options.login]
+        if not logins:
+            parser.error("--parley needs --token or --login")
         targets["Parley"] = ThroughParley(options.parley, options.model, logins, options.two_steps)
     for name, target in targets.items():
         seen = run(target, options.direct, options.streams)

@@ -15,6 +15,7 @@ from uuid import UUID
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ObjectDoesNotExist
 
 from chat import answers, dashboard, groups, readers
 from chat.answers import Refused
@@ -83,7 +84,7 @@ class Door(AsyncWebsocketConsumer):
             await action(user, message)
         except Refused as refused:
             await self.refuse(refused.code, refused.message, message)
-        except (Message.DoesNotExist, ValueError, TypeError, AttributeError):
+        except (ObjectDoesNotExist, ValueError):
             await self.refuse("not_found", "There is nothing here, or it is not yours.", message)
 
     def current_user(self) -> Any:
@@ -97,7 +98,7 @@ class Door(AsyncWebsocketConsumer):
 
     async def refuse(self, code: str, message: str, about: dict[str, Any] | None = None) -> None:
         answer = (about or {}).get("answer")
-        extra = {"answer": answer} if isinstance(answer, str) and len(answer) <= 40 else {}
+        extra = {"answer": answer} if isinstance(answer, str) and answer.isascii() and len(answer) <= 40 else {}
         await self.say({"type": "error", "code": code, "message": message, **extra})
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -110,6 +111,12 @@ class Door(AsyncWebsocketConsumer):
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.error("a socket action failed", exc_info=error)
+
+
+def id_in(message: dict[str, Any], name: str) -> UUID | None:
+    """The id that a message names; None, which finds nothing, for a message without one. Raises ValueError for junk."""
+    value = message.get(name)
+    return UUID(value) if isinstance(value, str) else None
 
 
 class ChatConsumer(Door):
@@ -129,17 +136,14 @@ class ChatConsumer(Door):
 
     async def do_cancel(self, user: Any, message: dict[str, Any]) -> None:
         """Stop one of the user's answers; the receipt follows when its upstream is closed."""
-        answer = UUID(message["answer"]) if isinstance(message.get("answer"), str) else None
-        await in_database(Message.objects.of(user).answers().get, pk=answer)
-        assert answer
-        receipt = await answers.stop(answer, by="user")
+        row = await in_database(Message.objects.of(user).answers().get, pk=id_in(message, "answer"))
+        receipt = await answers.stop(row.pk, by="user")
         await self.say(receipt.data())
 
     async def do_watch(self, user: Any, message: dict[str, Any]) -> None:
         """The page shows this conversation, or none; only the own ones count."""
-        shown = message.get("conversation")
-        if shown is not None:
-            await in_database(user.conversations.get, pk=UUID(shown) if isinstance(shown, str) else None)
+        if message.get("conversation") is not None:
+            await in_database(user.conversations.get, pk=id_in(message, "conversation"))
 
     async def nudge(self, event: dict[str, Any]) -> None:
         """A nudge to this user's pages goes out as it is."""
@@ -179,7 +183,8 @@ class DashboardConsumer(Door):
 
     async def do_cancel(self, user: Any, message: dict[str, Any]) -> None:
         """Stop anybody's answer; its reader is told that an administrator did."""
-        receipt = await answers.stop(UUID(message["answer"]), by="administrator")
+        row = await in_database(Message.objects.answers().get, pk=id_in(message, "answer"))
+        receipt = await answers.stop(row.pk, by="administrator")
         await self.say(receipt.data())
 
 

@@ -1,16 +1,33 @@
-"""Bearer tokens for programs, and what every template knows."""
+"""Static files, bearer tokens for programs, and what every template knows."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.decorators import async_only_middleware
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from chat.models import ApiToken
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+
+class StaticFiles(WhiteNoiseMiddleware):
+    """WhiteNoise for async servers. Its own `__call__` is sync, so Django would take a thread for every request."""
+
+    sync_capable, async_capable = False, True
+
+    def __init__(self, get_response: Respond) -> None:
+        super().__init__(get_response)
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        find = self.find_file if self.autorefresh else self.files.get
+        found = find(request.path_info)
+        response: HttpResponseBase = self.serve(found, request) if found else await self.get_response(request)
+        return response
 
 
 def find_token(token: str) -> ApiToken | None:

@@ -205,12 +205,12 @@ def say(connection: ClientConnection, **message: Any) -> None:
     connection.send(json.dumps(message))
 
 
-def hear(connection: ClientConnection, kind: str, patience: float = PATIENCE) -> dict[str, Any]:
-    """The next message of this type; others are passed over."""
+def hear(connection: ClientConnection, *kinds: str, patience: float = PATIENCE) -> dict[str, Any]:
+    """The next message of one of these types; others are passed over."""
     end = time.monotonic() + patience
     while True:
         message = json.loads(connection.recv(timeout=max(0.0, end - time.monotonic())))
-        if message["type"] == kind:
+        if message["type"] in kinds:
             return message
 
 

@@ -38,7 +38,7 @@ def is_draining() -> bool:
 async def start() -> None:
     """Begin to work, after ending what a previous life of this only process left open."""
     global _flusher, _ear, _draining
-    orphans = await in_database(rows.interrupt_orphans)
+    orphans = await in_database(rows.interrupt_all)
     if orphans:
         logger.warning("%d answers were open when the last server stopped; they are interrupted now", orphans)
     _flusher, _draining = Flusher(), False

@@ -31,6 +31,7 @@ class Flusher:
 
     def __init__(self) -> None:
         self.runs: dict[UUID, Run] = {}
+        self._orphans: set[UUID] = set()  # answers whose run broke before it could end them
         self._loop = asyncio.get_running_loop()
         self._bell = asyncio.Event()
         self._now: set[Run] = set()
@@ -139,6 +140,9 @@ class Flusher:
 
     async def _save(self) -> None:
         """Save what changed, renew leases, obey rows that were told to stop, drop rows that were lost."""
+        for answer in list(self._orphans):
+            await in_database(rows.interrupt, answer)
+            self._orphans.discard(answer)
         if not self.runs:
             return
         runs = dict(self.runs)
@@ -169,6 +173,8 @@ class Flusher:
             logger.exception("the run of answer %s broke", run.job.answer)
         finally:
             self.runs.pop(run.job.answer, None)
+            if not run.settled:
+                self._orphans.add(run.job.answer)
 
     def _detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task of its own context: in the caller's it would inherit a request's thread and connection."""

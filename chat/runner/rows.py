@@ -116,17 +116,26 @@ def repeat_call(failed: UUID, error_code: str, fresh: UUID) -> None:
         )
 
 
-def interrupt_orphans() -> int:
-    """End every open answer, at the start of the only process there is: nobody can be writing them.
+@transaction.atomic
+def interrupt(answer: UUID) -> None:
+    """End an answer that nobody is writing any more, if it is still open.
 
-    The fence is raised, so that whoever might still hold an answer has lost it. Returns how many were ended.
+    The fence is raised first, so that whoever might still hold the answer has lost it.
     """
-    orphans = list(Message.objects.open().values_list("pk", "fence", "completion_tokens", "request_id"))
-    for pk, fence, tokens, request_id in orphans:
-        final = Error("interrupted", INTERRUPTED, retryable=True, request_id=request_id)
-        with transaction.atomic():
-            Message.objects.open().filter(pk=pk, fence=fence).update(fence=fence + 1)
-            Message.end(pk, fence + 1, final, Position(fence + 1, 1), estimated=True)
-            for call in ModelCall.objects.filter(answer=pk, outcome=Status.OPEN):
-                close_call(call.pk, final, {"completion_tokens": tokens or 0, "estimated": True})
+    row = Message.objects.open().select_for_update().filter(pk=answer).first()
+    if row is None:
+        return
+    fence = row.fence + 1
+    Message.objects.filter(pk=answer).update(fence=fence)
+    final = Error("interrupted", INTERRUPTED, retryable=True, request_id=row.request_id)
+    Message.end(answer, fence, final, Position(fence, 1))
+    for call in ModelCall.objects.filter(answer=answer, outcome=Status.OPEN):
+        close_call(call.pk, final, {"completion_tokens": row.completion_tokens or 0, "estimated": True})
+
+
+def interrupt_all() -> int:
+    """End every open answer, at the start of the only process there is: nobody can be writing them. Returns how many."""
+    orphans = list(Message.objects.open().values_list("pk", flat=True))
+    for answer in orphans:
+        interrupt(answer)
     return len(orphans)

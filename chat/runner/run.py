@@ -65,6 +65,7 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.stopping = False
         self.lost = False
+        self.settled = False  # the row has ended, by this run or by another process
         self.ttft_ms: int | None = None
         self.position = Position(job.fence, 0)
         self.alone_since: float | None = None
@@ -111,7 +112,7 @@ class Run:
 
     def lose(self) -> None:
         """Another process holds the answer now: close the upstream and write nothing more."""
-        self.lost = True
+        self.lost = self.settled = True
         self.give_up(self._error("lost", "", retryable=False))
 
     def check_deadlines(self, now: float) -> None:
@@ -262,7 +263,9 @@ class Run:
         tries, until = 0, monotonic() + PATIENCE
         while True:
             try:
-                return await in_database(rows.end, ending)
+                won = await in_database(rows.end, ending)
+                self.settled = True
+                return won
             except DatabaseError:
                 if monotonic() > until or self.lost:
                     logger.exception("the end of answer %s could not be stored", self.job.answer)

@@ -94,10 +94,13 @@ export function listen(page) {
   });
   sidebar.addEventListener("focusout", event => {
     const form = event.target.closest(".rename");
-    if (!form || form.hidden || form.contains(event.relatedTarget)) return;
+    if (!form || form.hidden || "sent" in form.dataset || form.contains(event.relatedTarget)) return;
     if (event.target.value.trim() && event.target.value !== event.target.defaultValue) form.requestSubmit();
     else rename(form.closest(".entry"), false);
   });
+  // A form under way is about to be replaced, and its field loses the focus then: that is no second submit.
+  sidebar.addEventListener("submit", event => { event.target.dataset.sent = ""; });
+  document.body.addEventListener("htmx:afterRequest", ({detail}) => { delete detail.elt.dataset.sent; });
   rowMenu.addEventListener("click", event => {
     const what = event.target.closest("[data-row]")?.dataset.row;
     if (!what) return;
@@ -115,7 +118,9 @@ export function listen(page) {
     const entry = document.getElementById(`s-${page.conversation()}`);
     entry?.querySelector("a").setAttribute("aria-current", "page");
     if (entry) page.titled(entry.querySelector("a").textContent);
-    if (detail.requestConfig.verb !== "get") (entry?.querySelector("a") || sidebar.querySelector("a"))?.focus({preventScroll: true});
+    if (detail.requestConfig.verb === "get") return paint();
+    const touched = document.getElementById(row?.id) ?? entry ?? sidebar;   // the row itself, or what is left after deleting it
+    touched.querySelector("a")?.focus({preventScroll: true});
     paint();
   });
 }
