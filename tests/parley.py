@@ -185,6 +185,12 @@ class Client:
         with self.events(answer) as stream:
             return stream.read_until("close")
 
+    def stop(self, answer: str) -> dict[str, Any]:
+        """Stop an answer; returns the receipt."""
+        response = self.post(f"/answers/{answer}/stop", Accept="application/json")
+        assert response.status == 200, (response.status, response.text)
+        return response.json()
+
     def state(self, answer: str) -> dict[str, Any]:
         return self.get(f"/answers/{answer}").json()
 

@@ -1,7 +1,5 @@
 """Stop means stop: one ending, the provider hung up on, the text kept that was seen, and a receipt that stays the same."""
 
-import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,9 +16,7 @@ def final_events(frames: list[Frame]) -> list[Frame]:
 
 
 def by_http(client: Client, answer: str) -> dict[str, Any]:
-    response = client.post(f"/answers/{answer}/stop", Accept="application/json")
-    assert response.status == 200, response.text
-    return response.json()
+    return client.stop(answer)
 
 
 def by_socket(client: Client, answer: str) -> dict[str, Any]:
@@ -190,29 +186,3 @@ def test_stop_while_the_provider_is_being_given_time_closes_both_calls_and_asks_
     assert receipt["completion_tokens"] == 0
     assert [call["outcome"] for call in parley.calls(answer)] == ["failed", "stopped"]
     assert call_of(provider, model).state == "finished"
-
-
-# Stop against the end
-
-RACES = 500
-POOL = 6
-SHORT = "fake?tokens=10&rate=100&seed=34"  # ends after about 100 ms
-
-
-class Race:
-    """One short answer, and a stop at a random moment around its end."""
-
-    def __init__(self, client: Client, model: str, seed: int) -> None:
-        self.client = client
-        self.model = f"{model}&ttft=0.0{seed:03d}1"  # a name of its own, by which the provider's ledger tells it
-        self.random = random.Random(seed)
-
-    def run(self) -> "Race":
-        self.answer = self.client.ask("race", self.model)["answer"]
-        with self.client.events(self.answer) as stream:
-            time.sleep(self.random.uniform(0.0, 0.16))  # the moment under test, not a wait
-            self.stopped_at = time.monotonic()
-            self.receipt = by_http(self.client, self.answer)
-            self.frames = stream.read_until("close")
-        self.again = by_http(self.client, self.answer)
-        return self

@@ -26,6 +26,7 @@ from chat.text import flaw
 TITLE_CHARS = 60
 # Room for the answer: a quarter of the context, and never more than this many tokens.
 ANSWER_SHARE, ANSWER_ROOM = 4, 4096
+NO_NAME = ("", None)  # of a model: the sender leaves the choice to us
 
 
 class Refused(Exception):
@@ -93,7 +94,7 @@ def regenerate(user: Any, answer: UUID, model: str, submitted: Submitted) -> Ask
 
     def open_answer() -> Message:
         old = Message.objects.of(user).answers().select_related("conversation").get(pk=answer)
-        chosen = choose(model or old.model)
+        chosen = choose(old.model if model in NO_NAME else model)
         refuse_if_unable(user)
         thread = locked(user, old.conversation_id)
         return begin(user, thread, ancestors(thread, old.parent_id), chosen, submitted.arrived)
@@ -156,7 +157,7 @@ def choose(name: Any) -> Model:
             "No model can be reached now. The administrator can check OPENAI_BASE_URL; reload the list in a moment.",
             retry_after=10,
         )
-    if not name:
+    if name in NO_NAME:
         return next(iter(models.values()))
     if not isinstance(name, str) or name not in models:
         raise Refused("unknown_model", "This server does not have that model. Choose another one.")

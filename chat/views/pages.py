@@ -55,7 +55,7 @@ async def rename(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
     def renamed() -> HttpResponse:
         found = own(request, conversation)
         if not title or len(title) > 120:
-            raise Refused("empty", "A title has between 1 and 120 characters.")
+            raise Refused("too_large" if title else "empty", "A title has between 1 and 120 characters.")
         if problem := flaw(title):
             raise Refused("bad_text", problem)
         Conversation.objects.filter(pk=found.pk).update(title=title)
