@@ -7,10 +7,24 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def hold_open() -> BaseDatabaseWrapper | None:
+    """For SQLite, a connection to keep for as long as the process lives; nothing is ever asked through it.
+
+    Whoever closes the last connection to a database writes its whole journal back and deletes it. Without this one,
+    that would be the end of nearly every request.
+    """
+    if connection.vendor != "sqlite":
+        return None
+    held = connection.copy()
+    held.ensure_connection()
+    return held
 
 
 async def in_database(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

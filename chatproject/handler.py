@@ -19,8 +19,9 @@ from django.core.exceptions import RequestAborted, RequestDataTooBig
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.signals import request_finished, request_started
 from django.db import connections
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.template.defaultfilters import filesizeformat
+from django.template.loader import render_to_string
 from django.urls import set_script_prefix
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,7 @@ class Handler(ASGIHandler):
             return
         except RequestDataTooBig as error:
             logger.warning("Refused a request to %s: %s", scope["path"], error)
-            too_large = JsonResponse({"code": "too_large", "message": str(error)}, status=413)
-            await self.send_response(too_large, send)
+            await self.send_response(await self.errand(too_large, scope, str(error)), send)
             return
         with body:
             await self.errand(request_started.send, sender=type(self), scope=scope)
@@ -125,6 +125,15 @@ class Handler(ASGIHandler):
             raise RequestDataTooBig(f"This is too large: at most {limit} can be sent at once.")
         body.seek(0)
         return body
+
+
+def too_large(scope: dict[str, Any], message: str) -> HttpResponse:
+    """The refusal of a body, in the form that its sender reads: a fragment for the page, JSON for a program."""
+    values = {"code": "too_large", "message": message}
+    if (b"hx-request", b"true") not in scope["headers"]:
+        return JsonResponse(values, status=413)
+    headers = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
+    return HttpResponse(render_to_string("chat/_problem.html", values), status=413, headers=headers)
 
 
 async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

@@ -10,6 +10,8 @@ import pytest
 from bench.fake_provider import FakeProvider
 from tests.parley import Client, Parley, copy_of, prepare
 
+pytest_plugins = ("tests.browser",)
+
 Serve = Callable[..., Parley]
 
 # Tests ask a lot at once; the limits themselves have tests of their own.

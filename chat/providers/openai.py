@@ -8,7 +8,10 @@ stream for a finished one.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from functools import cached_property
+from math import isnan
+from time import time
 from typing import Any, TypeGuard
 
 import openai
@@ -71,10 +74,12 @@ class OpenAIProvider(Provider):
             http_client=DefaultAioHttpClient(
                 timeout=openai.Timeout(longest, connect=settings.CHAT_CONNECT_SECONDS),
                 limits=openai.DEFAULT_CONNECTION_LIMITS,
+                follow_redirects=False,  # one request a call, and to nobody but the operator's provider
             ),
         )
 
     async def stream(self, prompt: Prompt) -> AsyncIterator[Event]:
+        begun = False
         try:
             response = await self._client.post(
                 "/chat/completions",
@@ -83,6 +88,7 @@ class OpenAIProvider(Provider):
                 stream=True,
                 stream_cls=AsyncStream[object],
             )
+            begun = True
             async with response:
                 self._check(response.response)
                 async for event in read_chunks(response):
@@ -90,6 +96,8 @@ class OpenAIProvider(Provider):
         except (ProviderError, asyncio.CancelledError, GeneratorExit):
             raise
         except openai.APIError as error:
+            if begun and isinstance(error, openai.APIConnectionError):
+                raise TRUNCATED from error
             raise self._translate(error) from error
         except Exception as error:  # decoding errors come through the SDK as they are
             logger.warning("provider sent garbage: %s", type(error).__name__)
@@ -133,8 +141,6 @@ class OpenAIProvider(Provider):
     @staticmethod
     def _translate(error: openai.APIError) -> ProviderError:
         """The SDK's error as ours. The provider's own words stay in the server's log: they may quote the key."""
-        if isinstance(error, openai.APITimeoutError):
-            return ProviderError("timeout", "The provider did not answer in time.", retry=True)
         if isinstance(error, openai.APIStatusError):
             return by_status(error.status_code, error.response.headers, str(error.code or ""))
         if isinstance(error, openai.APIConnectionError):
@@ -170,8 +176,10 @@ async def read_chunks(chunks: AsyncIterator[object]) -> AsyncIterator[Event]:
 
 
 def first(choices: Any) -> dict[str, Any]:
-    """The first choice of a chunk; some chunks have none, or null."""
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    """The one choice of a chunk that was asked for; some chunks have none, or null, or others."""
+    if not isinstance(choices, list):
+        return {}
+    return next((choice for choice in choices if isinstance(choice, dict) and not choice.get("index")), {})
 
 
 def read_usage(usage: Any) -> Usage | None:
@@ -190,6 +198,8 @@ def is_count(value: Any) -> TypeGuard[int]:
 def by_status(status: int, headers: Any, code: str) -> ProviderError:
     """The error for an HTTP status, with the time that the provider asks to wait."""
     wait = retry_after(headers)
+    if status < 400:
+        return ProviderError("protocol", PROTOCOL)
     if status in (401, 403):
         return ProviderError(
             "unauthorized",
@@ -212,8 +222,13 @@ def by_status(status: int, headers: Any, code: str) -> ProviderError:
 
 
 def retry_after(headers: Any) -> float | None:
-    """Seconds that the header asks to wait; None without a readable one."""
+    """Seconds that the header asks to wait, as a number or until a date; None without a readable one."""
+    said = headers.get("retry-after", "")
     try:
-        return max(0.0, float(headers.get("retry-after", "")))
+        wait = float(said)
     except ValueError:
-        return None
+        try:
+            wait = parsedate_to_datetime(said).timestamp() - time()
+        except (ValueError, OverflowError):
+            return None
+    return None if isnan(wait) else max(0.0, wait)

@@ -106,14 +106,17 @@ def close_call(call: UUID, final: Event, usage: dict[str, Any]) -> None:
     ModelCall.close(call, status_after(final), error_code=error, **usage)
 
 
-def repeat_call(failed: UUID, error_code: str, fresh: UUID) -> None:
-    """Close a call that failed before anything came, and open the row of its one repetition."""
-    with transaction.atomic():
-        call = ModelCall.objects.get(pk=failed)
-        ModelCall.close(failed, Status.FAILED, error_code=error_code, completion_tokens=0)
-        ModelCall.objects.create(
-            pk=fresh, answer_id=call.answer_id, user_id=call.user_id, provider=call.provider, model=call.model
-        )
+def fail_call(call: UUID, error_code: str) -> None:
+    """Close a call that failed before anything came."""
+    ModelCall.close(call, Status.FAILED, error_code=error_code, completion_tokens=0)
+
+
+def repeat_call(failed: UUID, fresh: UUID) -> None:
+    """Open the ledger row of the one repetition of a call that failed."""
+    call = ModelCall.objects.get(pk=failed)
+    ModelCall.objects.create(
+        pk=fresh, answer_id=call.answer_id, user_id=call.user_id, provider=call.provider, model=call.model
+    )
 
 
 @transaction.atomic

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 # A provider that asks for a longer wait than this gets no automatic repetition.
 LONGEST_RETRY_WAIT = 10.0
 RETRY_WAIT = 0.5
+# How long a provider may take to say what a finished answer cost, in seconds.
+USAGE_SECONDS = 5.0
 # How long the end of an answer is tried again while the database is away.
 PATIENCE = 120.0
 
@@ -75,6 +77,7 @@ class Run:
         self._pull: asyncio.Task[Done] | None = None
         self._verdict: Done | Error | None = None
         self._call = job.call
+        self._concluded: Done | None = None
         self._usage: Usage | None = None
         self._text: list[str] = []  # acknowledged by the log
         self._reasoning: list[str] = []
@@ -118,7 +121,10 @@ class Run:
     def check_deadlines(self, now: float) -> None:
         """Give up on a provider that is silent for too long, or has been writing for too long."""
         silent = now - self._heard_at
-        if not self._heard and now - (self._sent_at or now) > settings.CHAT_FIRST_TOKEN_SECONDS:
+        if self._concluded:
+            if silent > USAGE_SECONDS:
+                self.give_up(self._concluded)
+        elif not self._heard and now - (self._sent_at or now) > settings.CHAT_FIRST_TOKEN_SECONDS:
             self.fail("timeout", "The model did not begin to answer in time.")
         elif self._heard and silent > settings.CHAT_GAP_SECONDS:
             self.fail("timeout", "The model fell silent in the middle of its answer. What it wrote is kept.")
@@ -193,26 +199,36 @@ class Run:
             wait = error.retry_after or RETRY_WAIT
             if not error.retry or self._heard or wait > LONGEST_RETRY_WAIT:
                 raise
-            failed, self._call = self._call, uuid7()
-            await in_database(rows.repeat_call, failed, error.code, self._call)
+            await in_database(rows.fail_call, self._call, error.code)
+            self._sent_at = None  # nothing is under way during the wait
             await asyncio.sleep(wait)
+            failed, self._call = self._call, uuid7()
+            await in_database(rows.repeat_call, failed, self._call)
         return await self._ask()
 
     async def _ask(self) -> Done:
-        """One request. Data after the end is ignored, but for the usage that belongs there."""
-        done: Done | None = None
+        """One request. What comes after the end is ignored, but for the usage that belongs there."""
         self._sent_at = monotonic()
-        async with aclosing(self.job.provider.stream(self.job.prompt)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if isinstance(event, Usage):
-                    self._usage = event
-                elif isinstance(event, Done):
-                    done = done or event
-                elif done is None and self._hear(event):
-                    return Done("length")
-        if done is None:
+        try:
+            async with aclosing(self.job.provider.stream(self.job.prompt)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if isinstance(event, Usage):
+                        self._usage = event
+                    elif isinstance(event, Done):
+                        self._conclude(event)
+                    elif self._concluded is None and self._hear(event):
+                        return Done("length")
+        except ProviderError:
+            if self._concluded is None:
+                raise
+        if self._concluded is None:
             raise ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
-        return done
+        return self._concluded
+
+    def _conclude(self, done: Done) -> None:
+        """The provider says that the answer is finished; the first time counts."""
+        if self._concluded is None:
+            self._concluded, self._heard_at = done, monotonic()
 
     def _hear(self, event: Event) -> bool:
         """Take one delta; True when the answer has reached its largest size."""
