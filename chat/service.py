@@ -13,10 +13,8 @@ from typing import IO
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chat import providers, readers, runner
-from chat.database import hold_open, in_database
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +22,6 @@ logger = logging.getLogger(__name__)
 MODELS_SECONDS = 2.0
 
 _lock: IO[str] | None = None
-_held: BaseDatabaseWrapper | None = None
 _reading: asyncio.Task[dict[str, str]] | None = None
 
 
@@ -34,11 +31,10 @@ class AlreadyRunning(ImproperlyConfigured):
 
 async def start() -> None:
     """Take the lock, learn the models, begin to look after readers and to write answers. Raises AlreadyRunning."""
-    global _reading, _held
+    global _reading
     hold_lock()
     _reading = asyncio.create_task(providers.refresh())
     await asyncio.wait([_reading], timeout=MODELS_SECONDS)
-    _held = await in_database(hold_open)
     await readers.start()
     await runner.start()
 

@@ -1,7 +1,8 @@
 """Django's ASGI handler for streams: an open stream holds no thread and no database connection.
 
 Django keeps one thread for a whole request, and with it the database connection of whatever ran there. Here
-both belong to the making of the response alone. Sending it, which may take an hour, belongs to nobody.
+both belong to the making of the response alone, and are borrowed from a few that all requests share. Sending it, which may
+take an hour, belongs to nobody.
 """
 
 import asyncio
@@ -13,12 +14,12 @@ from functools import partial
 from typing import IO, Any
 
 import django
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.core.exceptions import RequestAborted, RequestDataTooBig
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.signals import request_finished, request_started
-from django.db import connections
+from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.template.loader import render_to_string
@@ -31,6 +32,7 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES = 1024 * 1024  # unless settings.CHAT_MAX_BODY_BYTES says otherwise
 # Most clients read the answer only after they have sent all, so a refused body is read on, and dropped.
+THREADS = 16  # that make responses; a request that finds none free waits its turn
 PATIENCE_BYTES = 16 * 1024 * 1024
 
 
@@ -38,6 +40,24 @@ def get_asgi_application() -> "Handler":
     """Sets Django up and returns the application for HTTP."""
     django.setup(set_prefix=False)
     return Handler()
+
+
+class Workshop(ThreadPoolExecutor):
+    """One thread, with the database connections that it has opened."""
+
+    def __init__(self) -> None:
+        super().__init__(1, "workshop")
+        self.used = False
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        self.used = True
+        return super().submit(*args, **kwargs)
+
+    def tidy(self) -> None:
+        """Close what settings do not let a thread keep (CONN_MAX_AGE), after everything that was asked of it before."""
+        if self.used:
+            super().submit(close_old_connections)
+            self.used = False
 
 
 class Handler(ASGIHandler):
@@ -52,6 +72,10 @@ class Handler(ASGIHandler):
         # For signals, closers and files. A few threads serve all requests: a thread for each would cost more
         # than the work, and Django's choice, the process-wide thread, may be waiting for the database.
         self.errands = ThreadPoolExecutor(4, "errands")
+        # Last in, first out: a quiet server keeps to one or two warm ones.
+        self.workshops: asyncio.LifoQueue[Workshop] = asyncio.LifoQueue()
+        for _ in range(THREADS):
+            self.workshops.put_nowait(Workshop())
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,14 +109,14 @@ class Handler(ASGIHandler):
         await self.send_response(made[0], send)
 
     async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """Makes the response in a thread of its own, which has closed its connections and ended on return."""
-        async with ThreadSensitiveContext() as context:
-            try:
+        """Makes the response in a workshop, which is free for the next request on return."""
+        workshop = await self.workshops.get()
+        try:
+            async with ThreadSensitiveContext(executor=workshop):
                 response = await super().run_get_response(request)
-            finally:
-                # Leaving the context waits for this, even if the request is cancelled a second time.
-                if thread := SyncToAsync.context_to_thread_executor.get(context):
-                    thread.submit(connections.close_all)
+        finally:
+            workshop.tidy()
+            self.workshops.put_nowait(workshop)
         if isinstance(response, StreamingHttpResponse) and not response.is_async:
             response.streaming_content = self.in_pieces(iter(response))
         return response

@@ -97,16 +97,16 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
+    "chat.middleware.Security",
     "chat.middleware.StaticFiles",
-    "csp.middleware.CSPMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "chat.middleware.ContentSecurityPolicy",
+    "chat.middleware.Sessions",
+    "chat.middleware.Common",
+    "chat.middleware.Csrf",
+    "chat.middleware.Authentication",
     "chat.middleware.bearer_tokens",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "chat.middleware.Messages",
+    "chat.middleware.ClickJacking",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 
@@ -133,6 +133,8 @@ DATABASES: dict[str, Any] = {
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     CHAT_DATA_DIR.mkdir(parents=True, exist_ok=True)
+    # A thread keeps its connection: the last one to close would write the whole journal back, for every request.
+    DATABASES["default"]["CONN_MAX_AGE"] = None
     DATABASES["default"]["OPTIONS"] = {
         # Writers queue instead of failing with "database is locked".
         "transaction_mode": "IMMEDIATE",
@@ -140,7 +142,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 else:
-    # Under ASGI, persistent connections would belong to threads that come and go.
+    # More than the threads that work at once: those of chatproject.handler, and one for what is no request.
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": whole("DATABASE_POOL", 20)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -162,6 +164,7 @@ STORAGES = {
 
 # People
 
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"

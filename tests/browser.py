@@ -114,6 +114,7 @@ def page_of(chromium: tuple[Browser, Lent], parley: Parley) -> Iterator[PageOf]:
         **options: Any,
     ) -> Page:
         context = browser.new_context(base_url=f"http://{server.base}", **options)
+        context.set_default_timeout(PATIENCE * 1000)
         context.add_init_script(TELL_VIOLATIONS)
         opened.append((context, Witness(context, server, announced)))
         key = session or (server.people[name]["session"] if name else "")
@@ -138,7 +139,7 @@ def page_of(chromium: tuple[Browser, Lent], parley: Parley) -> Iterator[PageOf]:
 def scripted(offer: Callable[..., str], provider: Any, request: pytest.FixtureRequest) -> Iterator[Scripted]:
     """Make a server offer a model that follows a script, and return its name: scripted(Script(tokens=9, gate=Gate())).
 
-    Gates that a test has left closed are opened at its end, so that no answer stays open.
+    Pages know the models that were on offer when they were opened, so this comes first. Gates that a test has left closed are opened at its end, so that no answer stays open.
     """
     scripts: list[Script] = []
 

@@ -70,6 +70,7 @@ class EventStream:
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
         self.last_id = ""
+        self.unread = b""  # came, but is no whole frame yet, or was not asked for
 
     def __enter__(self) -> "EventStream":
         return self
@@ -78,18 +79,17 @@ class EventStream:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames until the server ends the response."""
-        fields: dict[str, str] = {}
-        while line := self.response.readline():
-            text = line.decode().rstrip("\n")
-            if text:
-                name, _, value = text.partition(": ")
-                fields[name] = value
-                continue
-            if "event" in fields:
-                self.last_id = fields.get("id", self.last_id)
-                yield Frame(fields["event"], json.loads(fields["data"]), fields.get("id", ""))
-            fields = {}
+        """Frames until the server ends the response. Raises http.client.IncompleteRead if it was cut instead."""
+        while True:
+            while b"\n\n" in self.unread:
+                block, _, self.unread = self.unread.partition(b"\n\n")
+                fields = dict(line.split(": ", 1) for line in block.decode().split("\n"))
+                if "event" in fields:
+                    self.last_id = fields.get("id", self.last_id)
+                    yield Frame(fields["event"], json.loads(fields["data"]), fields.get("id", ""))
+            if not (piece := self.response.read1()):
+                return
+            self.unread += piece
 
     def read_until(self, *names: str) -> list[Frame]:
         """Frames up to and including the first one of these names."""
