@@ -76,9 +76,8 @@ class Door(AsyncWebsocketConsumer):
 
     async def perform(self, action: Any, message: dict[str, Any]) -> None:
         """One action: rights first, then the verb; a refusal is a frame."""
-        user = await in_database(self.current_user)
+        user = await self.admitted()
         if user is None:
-            await self.close(SIGNED_OUT)
             return
         try:
             await action(user, message)
@@ -87,11 +86,13 @@ class Door(AsyncWebsocketConsumer):
         except (ObjectDoesNotExist, ValueError):
             await self.refuse("not_found", "There is nothing here, or it is not yours.", message)
 
-    def current_user(self) -> Any:
-        """The user, read anew; None when the session has ended or the account was closed."""
+    async def admitted(self) -> Any:
+        """The user, read anew; None, and a closed socket, when they may not be here any more."""
         assert self.reader
-        credential = self.reader.credential
-        return readers.user_of(credential)
+        user = await in_database(readers.user_of, self.reader.credential)
+        if user is None:
+            await self.close(SIGNED_OUT)
+        return user
 
     async def say(self, message: dict[str, Any]) -> None:
         await self.send(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
@@ -158,22 +159,18 @@ class DashboardConsumer(Door):
     async def opened(self) -> None:
         self.spawn(self.show_forever())
 
-    def current_user(self) -> Any:
-        user = super().current_user()
-        return user if user and user.is_staff else None
-
-    async def perform(self, action: Any, message: dict[str, Any]) -> None:
-        if await in_database(self.current_user) is None:
-            await self.close(NOT_STAFF)
-            return
-        await super().perform(action, message)
+    async def admitted(self) -> Any:
+        user = await super().admitted()
+        if user is None or user.is_staff:
+            return user
+        await self.close(NOT_STAFF)
+        return None
 
     async def show_forever(self) -> None:
         """Send what has changed; what could not be sent in time is replaced, never queued."""
         shown: dict[str, Any] = {}
         while True:
-            if await in_database(self.current_user) is None:
-                await self.close(NOT_STAFF)
+            if await self.admitted() is None:
                 return
             fresh = await BOARD.read()
             if {**fresh, "at": 0} != {**shown, "at": 0} or fresh["at"] - shown.get("at", 0) > 3000:

@@ -35,9 +35,8 @@ def fit(turns: Sequence[Turn], budget: int) -> tuple[list[Turn], int]:
     start, total = 0, 0
     for index, turn in enumerate(turns):
         total += turn.tokens
-        if total <= budget:
-            continue
-        while start < index and (total > budget // 2 or turns[start].role != "user"):
+        over = total > budget
+        while start < index and ((over and total > budget // 2) or (start and turns[start].role != "user")):
             total -= turns[start].tokens
             start += 1
     return list(turns[start:]), start

@@ -1,9 +1,10 @@
 """Markdown of a finished answer as HTML: the same bytes on the page, after a reload, in the admin and in exports.
 
 Model output is text from a stranger. HTML in it is shown as text, images become links (loading one would tell its host
-who reads), and nh3 checks the result against an allow-list last.
+who reads), links lead only to http, https and mailto addresses, and nh3 checks the result against an allow-list last.
 """
 
+import re
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from html import escape
@@ -20,7 +21,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 # Raise this when the same Markdown would give other HTML: stored HTML of another version is rendered anew.
-VERSION = "1"
+VERSION = "2"
 
 # Pygments is linear for most lexers, yet a megabyte of code helps nobody in colour.
 MAX_HIGHLIGHTED = 100_000
@@ -45,6 +46,9 @@ TAGS = {*ALLOWED, "blockquote", "br", "del", "em", "h3", "h4", "h5", "h6", "hr",
     "tr",
     "ul",
 }
+
+SCHEMES = {"http", "https", "mailto"}
+ADDRESS = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
 
 _formatter = HtmlFormatter(nowrap=True)
 
@@ -114,7 +118,14 @@ def code_block(code: str, language: str) -> str:
     return f'<figure class="code" data-language="{name}"><pre tabindex="0"><code{kind}>{body}</code></pre></figure>\n'
 
 
-_parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING}, renderer_cls=Renderer)
+class Parser(MarkdownIt):
+    """markdown-it with our addresses: a link to any other, such as a path on this server, is shown as it was written."""
+
+    def validateLink(self, url: str) -> bool:  # noqa: N802 - markdown-it's name
+        return bool(ADDRESS.match(url))
+
+
+_parser = Parser("commonmark", {"html": False, "maxNesting": MAX_NESTING}, renderer_cls=Renderer)
 _parser.enable(["table", "strikethrough"])
 
 
@@ -124,7 +135,8 @@ def render(text: str) -> SafeString:
         _parser.render(text),
         tags=TAGS,
         attributes=ALLOWED,
-        url_schemes={"http", "https", "mailto"},
+        url_schemes=SCHEMES,
+        url_relative="deny",
         link_rel="noopener noreferrer nofollow",
     )
     return mark_safe(html)  # noqa: S308 - nh3 has just checked it

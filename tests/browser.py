@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from bench.script import Script
-from tests.parley import PATIENCE, Parley
+from tests.parley import PATIENCE, Parley, hear
 
 PageOf = Callable[..., Page]
 Scripted = Callable[..., str]
@@ -26,8 +26,9 @@ FLAGS = [
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
-# The browser's own words for requests that failed: tests that break connections announce them.
-BROKEN = r"Failed to load resource|WebSocket connection to|net::ERR_"
+# What the browser and htmx say of requests that failed or were refused: tests that bring that about announce it.
+BROKEN = r"Failed to load resource: net::|WebSocket connection to|net::ERR_|^htmx:(afterRequest|sendError)"
+REFUSED = r"Failed to load resource: the server responded|^Response Status Error Code"
 TELL_VIOLATIONS = """
 addEventListener("securitypolicyviolation", event =>
     console.error(`CSP violation: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
@@ -180,3 +181,10 @@ def words(text: str | Locator) -> str:
 def shows(answer: Locator, text: str) -> None:
     """Wait until the answer shows exactly this text, which holds no Markdown, and go on showing it."""
     expect(answer.locator(".body")).to_have_text(words(text))
+
+
+def listening(server: Parley, user: str, tabs: int) -> None:
+    """Wait until so many pages of a user hold their socket, and so hear of what happens elsewhere."""
+    with server.client("staff").socket("/ws/dashboard/") as board:
+        while {"user": user, "tabs": tabs, "pages": ["chat"]} not in hear(board, "snapshot")["online"]:
+            pass

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -239,7 +239,9 @@ def free_port() -> int:
 class Parley:
     """A server process on a data directory of its own. Restarting keeps directory and port."""
 
-    def __init__(self, data: Path, env: dict[str, str], people: dict[str, Any], command: list[str] | None = None) -> None:
+    def __init__(
+        self, data: Path, env: dict[str, str], people: dict[str, Any], command: list[str] | None = None
+    ) -> None:
         self.data = data
         self.port = free_port()
         self.base = f"127.0.0.1:{self.port}"
@@ -338,8 +340,11 @@ class Parley:
     def connections(self) -> int:
         """How many times the server has its database open."""
         assert self.process
-        links = (os.readlink(path) for path in Path(f"/proc/{self.process.pid}/fd").iterdir() if path.is_symlink())
-        return sum(link.endswith("db.sqlite3") for link in links)
+        count = 0
+        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since the list was made
+                count += link.readlink().name == "db.sqlite3"
+        return count
 
 
 def clean_env(data: Path) -> dict[str, str]:

@@ -192,7 +192,7 @@ def read_usage(usage: Any) -> Usage | None:
 
 def is_count(value: Any) -> TypeGuard[int]:
     """A number of tokens that fits a column."""
-    return isinstance(value, int) and 0 <= value < 1 << 31
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
 
 
 def by_status(status: int, headers: Any, code: str) -> ProviderError:

@@ -30,13 +30,14 @@ class Tape:
 
     def after(self, position: Position) -> Slice:
         """Exactly what follows the position, or an unjoined slice."""
-        if position > self.last or position < self.dropped:
-            return Slice(joined=False, first=self.entries[0].position if self.entries else None)
-        count = 0
+        count, known = 0, self.dropped
         for entry in reversed(self.entries):
             if entry.position <= position:
+                known = entry.position
                 break
             count += 1
+        if position != known:
+            return Slice(joined=False, first=self.entries[0].position if self.entries else None)
         return Slice(entries=list(islice(self.entries, len(self.entries) - count, None)))
 
 

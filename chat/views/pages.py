@@ -13,8 +13,8 @@ from chat.models import Conversation
 from chat.text import flaw
 from chat.views.doors import door, is_htmx
 
-# The list shows this many; older conversations are reached by their address until there is a search.
-SIDEBAR_CONVERSATIONS = 200
+# The list begins with so many conversations, and grows by as many when it is asked to.
+SIDEBAR_CONVERSATIONS = 100
 
 
 @door("GET", page=True)
@@ -119,8 +119,14 @@ def turns_of(found: Conversation) -> dict[str, Any]:
 
 
 def sidebar_context(request: HttpRequest) -> dict[str, Any]:
-    listed = Conversation.objects.of(request.user)[:SIDEBAR_CONVERSATIONS]
-    return {"conversations": listed, "current": request.GET.get("current") or request.POST.get("current", "")}
+    asked = request.GET.get("shown", "")
+    shown = min(int(asked), 100_000) if asked.isdecimal() else SIDEBAR_CONVERSATIONS
+    listed = list(Conversation.objects.of(request.user)[: shown + 1])
+    return {
+        "conversations": listed[:shown],
+        "more": shown + SIDEBAR_CONVERSATIONS if len(listed) > shown else None,
+        "current": request.GET.get("current") or request.POST.get("current", ""),
+    }
 
 
 def sidebar_fragment(request: HttpRequest) -> HttpResponse:

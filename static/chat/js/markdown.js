@@ -16,8 +16,9 @@ function fill(node, tokens, render) {
   return node;
 }
 
-function link(href, tokens, className) {
-  if (!SAFE.test(href)) return fill(document.createDocumentFragment(), tokens, inline);
+function link({type, href, raw, text}, tokens, className) {
+  const asWritten = type === "link" && raw[0] === "[" ? [{raw: "["}, ...tokens, {raw: raw.slice(1 + text.length)}] : [{raw}];
+  if (!SAFE.test(href)) return fill(document.createDocumentFragment(), asWritten, inline);   // the server does the same
   const anchor = Object.assign(make("a", className), {href, rel: "noopener noreferrer nofollow", target: "_blank"});
   return fill(anchor, tokens, inline);
 }
@@ -27,8 +28,8 @@ function inline(token) {
     case "strong": case "em": case "del": return fill(make(token.type), token.tokens, inline);
     case "codespan": return Object.assign(make("code"), {textContent: token.text});
     case "br": return make("br");
-    case "link": return link(token.href, token.tokens);
-    case "image": return link(token.href, [{type: "escape", text: `🖼 ${token.text || token.href}`}], "image-link");   // never loaded
+    case "link": return link(token, token.tokens);
+    case "image": return link(token, [{type: "escape", text: `🖼 ${token.text || token.href}`}], "image-link");   // never loaded
     case "text": return token.tokens ? fill(document.createDocumentFragment(), token.tokens, inline) : document.createTextNode(decoded(token.text));
     case "escape": return document.createTextNode(decoded(token.text));
     default: return document.createTextNode(token.raw);   // raw HTML is shown as it was written
@@ -124,8 +125,7 @@ export function markdownStream(root) {
     }
     code = null;
     const tokens = marked.lexer(tail).filter((token, i, all) => token.type !== "space" || i < all.length - 1);
-    const lastIndex = tokens.length - 1;
-    let used = 0;
+    let used = 0, lastIndex = tokens.length - 1;
     tokens.forEach((token, i) => {
       const kept = i === 0 && open && grow(open, openToken, token);
       if (!kept) {

@@ -30,6 +30,7 @@ const sender = sending(form, {
   opened(id) {
     const first = id && !conversation();
     if (id) turns().dataset.conversation = id;
+    if (first) mark(id, null);   // its answer may have ended before this page knew that it is its own
     dropTwins();
     followOpen(true);
     if (first) live.send({type: "watch", conversation: id});

@@ -36,7 +36,7 @@ export function sending(form, page) {
   });
 
   document.body.addEventListener("htmx:beforeSend", ({detail}) => {
-    clearProblem();
+    if (detail.requestConfig.verb !== "get") clearProblem();   // a list fetched by itself is no reason to forget a problem
     if (!opens(detail.pathInfo.requestPath)) return;
     running++;
     if (detail.elt !== form) return;

@@ -52,6 +52,7 @@ export function mark(conversation, what) {
   if (what) dots.set(conversation, what);
   else dots.delete(conversation);
   if (what === "unread" && !document.title.startsWith(words.dot)) document.title = words.dot + document.title;
+  if (what && !document.getElementById(`s-${conversation}`)) refreshSidebar();   // begun elsewhere: not in the list yet
   paint();
 }
 
