@@ -27,6 +27,9 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             found.append(
                 Error(f"{name} must be greater than 0.", hint=f"Leave {name} out for its default.", id="chat.E002")
             )
+    for name in NOT_NEGATIVE:
+        if getattr(settings, name) < 0:
+            found.append(Error(f"{name} is negative.", hint=f"Leave {name} out for its default.", id="chat.E006"))
     if settings.CHAT_LEASE_SECONDS < 3 * settings.CHAT_CHECKPOINT_SECONDS:
         found.append(
             Error(
@@ -50,6 +53,9 @@ POSITIVE = (
     "CHAT_FLUSH_MS",
     "CHAT_CHECKPOINT_SECONDS",
     "CHAT_LEASE_SECONDS",
+    "CHAT_CONNECT_SECONDS",
+    "CHAT_SILENT_SECONDS",
+    "CHAT_PING_SECONDS",
     "CHAT_FIRST_TOKEN_SECONDS",
     "CHAT_GAP_SECONDS",
     "CHAT_ANSWER_SECONDS",
@@ -59,6 +65,7 @@ POSITIVE = (
     "CHAT_MAX_ANSWER_CHARS",
     "CHAT_MAX_OPEN_ANSWERS",
 )
+NOT_NEGATIVE = ("CHAT_DRAIN_SECONDS", "CHAT_MAX_TOKENS")
 
 
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
@@ -76,4 +83,7 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
                 id="chat.W002",
             )
         )
+    if not settings.CHAT_HTTPS:
+        hint = "Let a proxy speak TLS with people, and set CHAT_HTTPS=yes."
+        found.append(Caution("Sessions and messages travel unencrypted.", hint=hint, id="chat.W003"))
     return found

@@ -5,7 +5,7 @@ who reads), links lead only to http, https and mailto addresses, and nh3 checks 
 """
 
 import re
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from html import escape
 from typing import Any
@@ -14,6 +14,7 @@ import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock, blockquote, list_block
 from markdown_it.token import Token
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -21,11 +22,11 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 # Raise this when the same Markdown would give other HTML: stored HTML of another version is rendered anew.
-VERSION = "2"
+VERSION = "3"
 
 # Pygments is linear for most lexers, yet a megabyte of code helps nobody in colour.
 MAX_HIGHLIGHTED = 100_000
-# Nesting deeper than this is an attack or an accident; markdown-it shows the rest as text.
+# Nesting deeper than this is an attack or an accident; what is deeper is shown as text.
 MAX_NESTING = 30
 
 ALLOWED: dict[str, set[str]] = {
@@ -118,6 +119,9 @@ def code_block(code: str, language: str) -> str:
     return f'<figure class="code" data-language="{name}"><pre tabindex="0"><code{kind}>{body}</code></pre></figure>\n'
 
 
+BlockRule = Callable[[StateBlock, int, int, bool], bool]
+
+
 class Parser(MarkdownIt):
     """markdown-it with our addresses: a link to any other, such as a path on this server, is shown as it was written."""
 
@@ -125,8 +129,19 @@ class Parser(MarkdownIt):
         return bool(ADDRESS.match(url))
 
 
-_parser = Parser("commonmark", {"html": False, "maxNesting": MAX_NESTING}, renderer_cls=Renderer)
+def shallow(rule: BlockRule) -> BlockRule:
+    """A block rule that declines when it is nested deeply: markdown-it would leave out what is below its limit."""
+
+    def declining(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+        return state.level < MAX_NESTING and rule(state, start, end, silent)
+
+    return declining
+
+
+_parser = Parser("commonmark", {"html": False, "maxNesting": 2 * MAX_NESTING}, renderer_cls=Renderer)
 _parser.enable(["table", "strikethrough"])
+_parser.block.ruler.at("blockquote", shallow(blockquote), {"alt": ["paragraph", "reference", "blockquote", "list"]})
+_parser.block.ruler.at("list", shallow(list_block), {"alt": ["paragraph", "reference", "blockquote"]})
 
 
 def render(text: str) -> SafeString:

@@ -1,6 +1,7 @@
 """Settings, all from the environment, with safe defaults. README.md has the table of them; tests keep the two in step."""
 
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -18,7 +19,10 @@ env = environ.Env()
 def number(name: str, default: float) -> float:
     """A number of seconds or the like."""
     try:
-        return float(env.str(name, str(default)))
+        value = float(env.str(name, str(default)))
+        if not math.isfinite(value):
+            raise ValueError(value)
+        return value
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a number, such as {default:g}.") from None
 
@@ -187,6 +191,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = CHAT_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if CHAT_HTTPS else None
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 X_FRAME_OPTIONS = "DENY"
+# Django looks for its own middleware by name; chat.middleware has all three. chat.W003 looks after CHAT_HTTPS.
+SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
 CSRF_FAILURE_VIEW = "chat.views.problems.csrf_failure"
 
 CONTENT_SECURITY_POLICY = {
@@ -208,11 +214,12 @@ CONTENT_SECURITY_POLICY = {
 # Models
 
 OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
-OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "https://api.openai.com/v1")
-CHAT_DEMO = switch("CHAT_DEMO", not (OPENAI_API_KEY or "OPENAI_BASE_URL" in os.environ))
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "")
 CHAT_PROVIDERS = {}
-if OPENAI_API_KEY or "OPENAI_BASE_URL" in os.environ:
+if OPENAI_API_KEY or OPENAI_BASE_URL:
     CHAT_PROVIDERS["openai"] = "chat.providers.openai.OpenAIProvider"
+    OPENAI_BASE_URL = OPENAI_BASE_URL or "https://api.openai.com/v1"
+CHAT_DEMO = switch("CHAT_DEMO", not CHAT_PROVIDERS)
 if CHAT_DEMO:
     CHAT_PROVIDERS["demo"] = "chat.providers.demo.DemoProvider"
 CHAT_CONTEXT_TOKENS = whole("CHAT_CONTEXT_TOKENS", 8192)

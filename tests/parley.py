@@ -91,14 +91,24 @@ class EventStream:
                 return
             self.unread += piece
 
+    def read(self, enough: Callable[[list[Frame]], object], patience: float = 2 * PATIENCE) -> list[Frame]:
+        """Frames until they are enough. Pings alone do not keep it waiting for ever."""
+        frames: list[Frame] = []
+        end = time.monotonic() + patience
+        while not enough(frames):
+            frame = next(iter(self), None)
+            assert frame, f"the stream ended: {frames[-3:]}"
+            assert time.monotonic() < end, f"not enough within {patience} s: {frames[-3:]}"
+            frames.append(frame)
+        return frames
+
     def read_until(self, *names: str) -> list[Frame]:
         """Frames up to and including the first one of these names."""
-        frames = []
-        for frame in self:
-            frames.append(frame)
-            if frame.name in names:
-                return frames
-        raise AssertionError(f"the stream ended without {names}: {frames[-3:]}")
+        return self.read(lambda frames: frames and frames[-1].name in names)
+
+    def read_tokens(self, count: int) -> list[Frame]:
+        """Frames up to and including the one that completes this many tokens."""
+        return self.read(lambda frames: sum(f.data["n"] for f in frames if f.name == "token") >= count)
 
     def close(self) -> None:
         if self.connection.sock:

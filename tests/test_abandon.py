@@ -41,12 +41,10 @@ class Asked:
         [call] = [call for call in self.provider.calls if call.model == self.model]
         return call
 
-    def read(self, position: str = "") -> EventStream:
+    def read(self) -> EventStream:
         """A stream in which the four tokens have been read."""
-        stream = self.client.events(self.id, position)
-        frames: list[Frame] = []
-        while not position and sum(frame.data["n"] for frame in frames if frame.name == "token") < SAID:
-            frames.append(next(iter(stream)))
+        stream = self.client.events(self.id)
+        stream.read_tokens(SAID)
         return stream
 
     def read_and_leave(self) -> float:

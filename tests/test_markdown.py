@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from chat.markdown import MAX_HIGHLIGHTED, code_css, render
+from chat.markdown import MAX_HIGHLIGHTED, render
 
 FIGURES = re.compile(
     r'<figure class="code" data-language="([^"]*)"><pre tabindex="0"><code( class="language-[^"]+")?>(.*?)'
@@ -74,7 +74,7 @@ def test_a_table_can_be_scrolled_and_its_cells_are_aligned_by_class():
     html = render("| a | b | c | d |\n|---|:--|--:|:-:|\n| 1 | 2 | 3 | **4** |")
     assert html.startswith('<div class="table" tabindex="0" role="region" aria-label="Table"><table>\n<thead>')
     assert html.endswith("</tbody>\n</table></div>\n")
-    assert re.findall(r"<th[^>]*>", html)[1:] == [f'<th class="ta-{way}">' for way in ("left", "right", "center")]
+    assert re.findall(r"<th .*?>", html) == [f'<th class="ta-{way}">' for way in ("left", "right", "center")]
     assert '<td class="ta-right">3</td>' in html
     assert '<td class="ta-center"><strong>4</strong></td>' in html
     assert "style" not in html
@@ -130,8 +130,3 @@ def test_very_long_code_is_shown_without_colours():
 def test_marks_inside_code_and_html_are_text():
     html = render("`**a** <b>` <b>*c*</b> &amp; &copy;")
     assert html == ("<p><code>**a** &lt;b&gt;</code> &lt;b&gt;<em>c</em>&lt;/b&gt; &amp; ©</p>\n")
-
-
-def test_the_stylesheet_has_colours_for_the_classes():
-    css = code_css()
-    assert all(f".{name} " in css for name in ("k", "c1", "s2", "nf"))

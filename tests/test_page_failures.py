@@ -18,6 +18,7 @@ def test_a_refused_question_goes_back_into_the_box_with_the_reason(page_of, scri
     expect(page.locator("#problem")).to_contain_text("There is nothing here, or it is not yours.")
     expect(page.locator("#text")).to_have_value("A question with nowhere to go")
     expect(page.locator(".question .said")).to_have_text(["First"])
+    expect(page.locator(".question .said")).to_be_in_viewport()
     expect(page.locator("#text")).to_be_focused()
 
 

@@ -86,7 +86,9 @@ def page(page_of):
 
 
 def dangers(answer):
-    return answer.locator(".body").evaluate(DANGERS.replace("(root, allowed)", "root").replace("allowed", repr(ALLOWED.split())))
+    return answer.locator(".body").evaluate(
+        DANGERS.replace("(root, allowed)", "root").replace("allowed", repr(ALLOWED.split()))
+    )
 
 
 def blocks(answer):
@@ -169,7 +171,9 @@ def test_images_are_links_that_are_not_followed(page, scripted):
     expect(answer.locator("img")).to_have_count(0)
 
 
-@pytest.mark.parametrize("attack", ["</textarea></template><script>hit()</script>", "<img src=x onerror=hit()>", '"onfocus=hit() x="'])
+@pytest.mark.parametrize(
+    "attack", ["</textarea></template><script>hit()</script>", "<img src=x onerror=hit()>", '"onfocus=hit() x="']
+)
 def test_a_question_is_text_in_the_thread_the_list_the_title_and_the_forms(page, scripted, attack):
     model = scripted(Script(tokens=3))
     opened = page()

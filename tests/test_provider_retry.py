@@ -11,7 +11,7 @@ import pytest
 from bench.fake_provider import FakeProvider
 from bench.script import text
 from bench.wire import DONE, LAST_CHUNK, as_json, chunk, error, event, whole
-from chat.runner.run import LONGEST_RETRY_WAIT, RETRY_WAIT
+from chat.runner.talk import LONGEST_RETRY_WAIT, RETRY_WAIT
 from tests.parley import Frame, Parley, shown, until
 
 

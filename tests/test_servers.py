@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 
 from bench.script import Gate, Script, text
-from tests.parley import EventStream, Frame, Parley, hear, say, shown, until
+from tests.parley import Parley, hear, say, shown, until
 
 UVICORN = [
     *(sys.executable, "-m", "uvicorn", "chatproject.asgi:application", "--port", "{port}"),
@@ -49,14 +49,6 @@ def held(parley, offer, provider):
         gate.open()
 
 
-def read_tokens(stream: EventStream, count: int) -> list[Frame]:
-    """Frames until this many tokens have come."""
-    frames: list[Frame] = []
-    while sum(frame.data["n"] for frame in frames if frame.name == "token") < count:
-        frames.append(next(iter(stream)))
-    return frames
-
-
 def aborted(provider, model: str) -> bool:
     return [call.state for call in provider.calls if call.model == model] == ["aborted"]
 
@@ -64,7 +56,7 @@ def aborted(provider, model: str) -> bool:
 def test_the_first_token_is_with_its_reader_while_the_provider_still_thinks_about_the_second(alice, held):
     answer, _, gate = held("first-token", 1)
     with alice.events(answer) as stream:
-        frames = read_tokens(stream, 1)  # the gate is closed: nothing that comes later can have pushed it out
+        frames = stream.read_tokens(1)  # the gate is closed: nothing that comes later can have pushed it out
         assert shown(frames) == text(61, 1)
         gate.open()
         assert shown(frames + stream.read_until("close")) == text(61, 12)
@@ -74,7 +66,7 @@ def test_an_asker_of_the_stream_itself_has_the_first_token_as_early(parley, alic
     gate, model = Gate(), f"one-step-{parley.port}"
     provider.script(model, Script(tokens=3, seed=62, gate=gate, at=1))
     with alice.stream(model=offer(model)) as stream:
-        frames = read_tokens(stream, 1)
+        frames = stream.read_tokens(1)
         gate.open()
         assert shown(frames + stream.read_until("close")) == text(62, 3)
 
@@ -82,7 +74,7 @@ def test_an_asker_of_the_stream_itself_has_the_first_token_as_early(parley, alic
 def test_a_reader_that_comes_back_continues_exactly_where_it_was_cut(alice, held):
     answer, _, gate = held("resumes", 6)
     with alice.events(answer) as stream:
-        before = read_tokens(stream, 6)
+        before = stream.read_tokens(6)
     gate.open()
     with alice.events(answer, last_event_id=before[-1].id) as stream:
         after = stream.read_until("close")
@@ -96,7 +88,7 @@ def test_a_reader_that_comes_back_continues_exactly_where_it_was_cut(alice, held
 def test_stop_hangs_up_on_the_provider_and_ends_every_stream(parley, alice, held, provider, by_socket):
     answer, model, _ = held(f"stops-{by_socket}", 4)
     with alice.events(answer) as stream, alice.socket() as page:
-        frames = read_tokens(stream, 4)
+        frames = stream.read_tokens(4)
         if by_socket:
             say(page, type="cancel", answer=answer)
             receipt = hear(page, "cancelled")
@@ -113,7 +105,7 @@ def test_stop_hangs_up_on_the_provider_and_ends_every_stream(parley, alice, held
 def test_a_reader_that_leaves_is_noticed_and_its_answer_given_up_after_the_grace(parley, alice, held, provider):
     answer, model, _ = held("leaves", 4)
     with alice.events(answer) as stream:
-        read_tokens(stream, 4)
+        stream.read_tokens(4)
         time.sleep(2)  # longer than the grace: with its reader there, the answer lives
         assert not aborted(provider, model)
     left = time.monotonic()
@@ -126,7 +118,7 @@ def test_when_it_is_told_to_leave_readers_come_loose_and_open_answers_are_interr
     parley = serve(COMMANDS[kind], **SETTINGS)
     answer, model, _ = held("drained", 4, parley)
     with parley.client("alice").events(answer) as stream:
-        frames = read_tokens(stream, 4)
+        frames = stream.read_tokens(4)
         status = parley.end(patience=10)
         # uvicorn cuts what is open before the application hears of it; a cut body is no ended one, so readers come back.
         with pytest.raises(http.client.IncompleteRead) if kind == "uvicorn" else nullcontext():

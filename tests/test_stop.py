@@ -49,14 +49,6 @@ def call_of(provider, model: str) -> Any:
     return call
 
 
-def read_tokens(stream, count: int) -> list[Frame]:
-    """Frames until this many tokens are shown."""
-    frames: list[Frame] = []
-    while sum(frame.data["n"] for frame in frames if frame.name == "token") < count:
-        frames.append(next(iter(stream)))
-    return frames
-
-
 def assert_stopped_by_user(parley, answer: str, frames: list[Frame], receipt: dict[str, Any]) -> None:
     """Row, ledger, readers and receipt tell the same."""
     row, [call] = parley.ended(answer), parley.calls(answer)
@@ -95,7 +87,7 @@ def test_stop_in_the_middle_keeps_what_was_seen_and_bills_it_as_an_estimate(parl
     model = f"held-at-7-{stop.__name__}"
     answer = held(model, 7)
     with alice.events(answer) as stream:
-        seen = read_tokens(stream, 7)
+        seen = stream.read_tokens(7)
         receipt = stop(alice, answer)
         frames = seen + stream.read_until("close")
     assert_stopped_by_user(parley, answer, frames, receipt)
@@ -109,7 +101,7 @@ def test_stop_in_the_middle_keeps_what_was_seen_and_bills_it_as_an_estimate(parl
 def test_the_receipt_stays_the_same_however_often_and_from_wherever_it_is_asked_for(parley, alice, held, stop):
     answer = held(f"held-receipt-{stop.__name__}", 3)
     with alice.events(answer) as stream:
-        read_tokens(stream, 3)
+        stream.read_tokens(3)
     receipt = stop(alice, answer)
     assert receipt["type"] == "cancelled"
     row = parley.ended(answer)
@@ -122,7 +114,7 @@ def test_the_receipt_stays_the_same_however_often_and_from_wherever_it_is_asked_
 def test_two_stops_at_once_get_one_receipt(parley, alice, held, stop):
     answer = held(f"held-twice-{stop.__name__}", 3)
     with alice.events(answer) as stream, ThreadPoolExecutor(4) as pool:
-        seen = read_tokens(stream, 3)
+        seen = stream.read_tokens(3)
         receipts = list(pool.map(lambda _: stop(alice, answer), range(4)))
         frames = seen + stream.read_until("close")
     assert receipts == receipts[:1] * 4
@@ -137,7 +129,7 @@ def test_a_second_session_of_the_same_person_stops_it_too(parley, offer, provide
     provider.script(f"held-{name}", Script(tokens=9, seed=31, gate=gate, at=4))
     answer = phone.ask("go on", offer(f"held-{name}"))["answer"]
     with phone.events(answer) as stream:
-        seen = read_tokens(stream, 4)
+        seen = stream.read_tokens(4)
         receipt = stop(laptop, answer)
         frames = seen + stream.read_until("close")
     gate.open()
@@ -175,14 +167,15 @@ def test_stop_of_an_answer_that_failed_leaves_it_failed(parley, alice, offer, st
     assert alice.read_to_end(answer) == before
 
 
-def test_stop_while_the_provider_is_being_given_time_closes_both_calls_and_asks_no_more(parley, alice, offer, provider):
+def test_stop_while_the_provider_is_being_given_time_ends_the_wait_and_asks_no_more(parley, alice, offer, provider):
     model = offer("fake?fault=429-retry-once&retry_after=9")
     answer = alice.ask(model=model)["answer"]
-    until(lambda: len(parley.calls(answer)) == 2, "the repetition has its row in the ledger")
+    until(lambda: [call["outcome"] for call in parley.calls(answer)] == ["failed"], "the wait has begun")
     with alice.events(answer) as stream:
         receipt = by_http(alice, answer)
         frames = stream.read_until("close")
-    assert final_events(frames)[0].data["by"] == "user"
-    assert receipt["completion_tokens"] == 0
-    assert [call["outcome"] for call in parley.calls(answer)] == ["failed", "stopped"]
-    assert call_of(provider, model).state == "finished"
+    row = parley.answer(answer)
+    assert final_events(frames)[0].data["by"] == row["stop_by"] == "user"
+    assert (row["status"], receipt["completion_tokens"]) == ("stopped", 0)
+    assert [call["outcome"] for call in parley.calls(answer)] == ["failed"]
+    assert call_of(provider, model).state == "finished", "it was asked once"

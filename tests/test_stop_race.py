@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.script import text
-from tests.parley import Client, Frame, shown
+from tests.parley import Client, shown
 
 RACES = 500
 POOL = 6
@@ -25,10 +25,7 @@ class Race:
     def run(self) -> "Race":
         self.answer = self.client.ask(self.question, SHORT)["answer"]
         with self.client.events(self.answer) as stream:
-            seen: list[Frame] = []
-            enough = self.random.randint(TOKENS // 2, TOKENS)
-            while sum(frame.data["n"] for frame in seen if frame.name == "token") < enough:
-                seen.append(next(iter(stream)))
+            seen = stream.read_tokens(self.random.randint(TOKENS // 2, TOKENS))
             time.sleep(self.random.uniform(0.0, 0.03))  # the moment under test, not a wait
             self.stopped_at = time.monotonic()
             self.receipt = self.client.stop(self.answer)

@@ -81,6 +81,11 @@ def compose(question: str) -> str:
     return INTRODUCTION.format(question=quoted) + SHOW + LONG + CONNECT
 
 
+def words(text: str) -> list[str]:
+    """The text in pieces of about a token, none lost."""
+    return re.findall(r"\s*\S+|\s+\Z", text)
+
+
 class DemoProvider(Provider):
     name = "demo"
 
@@ -88,9 +93,10 @@ class DemoProvider(Provider):
         pause, rate = PACES[prompt.model]
         question = prompt.turns[-1].text
         await asyncio.sleep(pause)
-        yield Reasoning(THOUGHT)
+        for word in words(THOUGHT):
+            yield Reasoning(word)
         await asyncio.sleep(pause)
-        tokens = re.findall(r"\s*\S+|\s+\Z", compose(question))
+        tokens = words(compose(question))
         clock = asyncio.get_running_loop().time
         start = clock()
         for count, token in enumerate(tokens):

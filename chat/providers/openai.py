@@ -20,13 +20,15 @@ from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 
 from chat.events import Done, Event, Reasoning, Token, Usage
 from chat.providers.base import Model, Prompt, Provider, ProviderError
-from chat.text import Cleaner
+from chat.text import Cleaner, flaw
 
 logger = logging.getLogger(__name__)
 
 REASONS = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 # More bytes than this without a complete event is no token stream.
 MAX_EVENT_BYTES = 1 << 20
+# Longer names do not fit the column, and nobody could choose by them.
+MAX_NAME_CHARS = 200
 TRUNCATED = ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
 PROTOCOL = "The provider sent something that is not an answer. Its address may be wrong, or it is in trouble."
 
@@ -127,13 +129,12 @@ class OpenAIProvider(Provider):
         if sizes:
             return [Model(name, context, self.name) for name, context in sizes.items()]
         try:
-            page = await self._client.models.list(timeout=settings.CHAT_CONNECT_SECONDS)
-            names = sorted(str(model.id) for model in page.data)
+            page = await self._client.get("/models", cast_to=object, options={"timeout": settings.CHAT_CONNECT_SECONDS})
         except openai.APIError as error:
             raise self._translate(error) from error
         except Exception as error:
             raise ProviderError("protocol", PROTOCOL) from error
-        return [Model(name, settings.CHAT_CONTEXT_TOKENS, self.name) for name in names]
+        return [Model(name, settings.CHAT_CONTEXT_TOKENS, self.name) for name in read_names(page)]
 
     async def close(self) -> None:
         await self._client.close()
@@ -173,6 +174,16 @@ async def read_chunks(chunks: AsyncIterator[object]) -> AsyncIterator[Event]:
             yield usage
     if done is None:
         raise TRUNCATED
+
+
+def read_names(page: Any) -> list[str]:
+    """The names in a list of models, each once. Raises ProviderError for what is no list of models."""
+    entries = page.get("data") if isinstance(page, dict) else None
+    if not isinstance(entries, list):
+        raise ProviderError("protocol", PROTOCOL)
+    names = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+    fit = {name for name in names if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and not flaw(name)}
+    return sorted(fit)
 
 
 def first(choices: Any) -> dict[str, Any]:

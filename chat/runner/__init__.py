@@ -14,7 +14,7 @@ from chat import groups
 from chat.database import in_database
 from chat.runner import rows
 from chat.runner.flusher import Flusher
-from chat.runner.run import Job
+from chat.runner.talk import Job
 
 __all__ = ["Job", "begin", "drain", "is_draining", "is_running", "start"]
 

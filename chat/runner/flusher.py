@@ -18,7 +18,8 @@ from chat.database import in_database
 from chat.presence import EXPIRY_SECONDS, answer_place, presence, user_place
 from chat.replay import Entry, LogUnavailable, log
 from chat.runner import rows
-from chat.runner.run import Job, Run
+from chat.runner.run import Run
+from chat.runner.talk import Job
 
 logger = logging.getLogger(__name__)
 

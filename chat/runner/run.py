@@ -2,50 +2,25 @@
 
 import asyncio
 import logging
-from contextlib import aclosing
-from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
-from uuid import UUID
 
-from django.conf import settings
 from django.db import Error as DatabaseError
-from uuid_utils.compat import uuid7
 
 from chat import groups
 from chat.database import in_database
 from chat.events import Done, Error, Event, Position, Reasoning, Started, Token, Usage
 from chat.models import status_after
-from chat.providers import Prompt, Provider, ProviderError
+from chat.providers import ProviderError
 from chat.replay import Entry
 from chat.runner import rows
 from chat.runner.coalesce import Coalescer
+from chat.runner.talk import Job, Talk
 
 logger = logging.getLogger(__name__)
 
-# A provider that asks for a longer wait than this gets no automatic repetition.
-LONGEST_RETRY_WAIT = 10.0
-RETRY_WAIT = 0.5
-# How long a provider may take to say what a finished answer cost, in seconds.
-USAGE_SECONDS = 5.0
 # How long the end of an answer is tried again while the database is away.
 PATIENCE = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Everything a run needs to know. `asked` is when the question arrived, on this process's monotonic clock."""
-
-    answer: UUID
-    conversation: UUID
-    user: int
-    fence: int
-    attempt: int
-    call: UUID
-    request_id: str
-    prompt: Prompt
-    provider: Provider
-    asked: float
 
 
 class Writer(Protocol):
@@ -76,19 +51,11 @@ class Run:
         self._news = Coalescer()
         self._pull: asyncio.Task[Done] | None = None
         self._verdict: Done | Error | None = None
-        self._call = job.call
-        self._concluded: Done | None = None
-        self._usage: Usage | None = None
+        self._talk = Talk(job, self._hear)
         self._text: list[str] = []  # acknowledged by the log
         self._reasoning: list[str] = []
         self._text_id = Position(job.fence, 0)
         self._deltas = 0
-        self._size = 0
-        self._heard = 0  # deltas of this call, before coalescing
-        self._sent_at: float | None = None
-        self._heard_at = 0.0
-        self._thinking_since: float | None = None
-        self._thought_ms: int | None = None
         self._saved_id = self._text_id
 
     async def live(self) -> None:
@@ -120,16 +87,11 @@ class Run:
 
     def check_deadlines(self, now: float) -> None:
         """Give up on a provider that is silent for too long, or has been writing for too long."""
-        silent = now - self._heard_at
-        if self._concluded:
-            if silent > USAGE_SECONDS:
-                self.give_up(self._concluded)
-        elif not self._heard and now - (self._sent_at or now) > settings.CHAT_FIRST_TOKEN_SECONDS:
-            self.fail("timeout", "The model did not begin to answer in time.")
-        elif self._heard and silent > settings.CHAT_GAP_SECONDS:
-            self.fail("timeout", "The model fell silent in the middle of its answer. What it wrote is kept.")
-        elif now - self.job.asked > settings.CHAT_ANSWER_SECONDS:
-            self.fail("timeout", "The model took too long over its answer. What it wrote is kept.")
+        overdue = self._talk.overdue(now)
+        if isinstance(overdue, Done):
+            self.give_up(overdue)
+        elif overdue:
+            self.fail("timeout", overdue)
 
     # What the flusher does with a run
 
@@ -179,7 +141,7 @@ class Run:
         """Pull until the provider is finished, has failed, or a verdict cancels it."""
         if self._verdict:  # stopped before the first step
             return self._verdict
-        self._pull = asyncio.create_task(self._converse())
+        self._pull = asyncio.create_task(self._talk.go())
         await asyncio.wait([self._pull])
         if self._pull.cancelled():
             return self._verdict or self._error("provider", "The provider closed the connection.")
@@ -191,68 +153,17 @@ class Run:
         logger.error("a provider broke its contract", exc_info=error)
         return self._error("internal", "Something went wrong on this server. It has been noted.")
 
-    async def _converse(self) -> Done:
-        """Ask once, and once more if the first request failed in a passing way before anything was heard."""
-        try:
-            return await self._ask()
-        except ProviderError as error:
-            wait = error.retry_after or RETRY_WAIT
-            if not error.retry or self._heard or wait > LONGEST_RETRY_WAIT:
-                raise
-            await in_database(rows.fail_call, self._call, error.code)
-            self._sent_at = None  # nothing is under way during the wait
-            await asyncio.sleep(wait)
-            failed, self._call = self._call, uuid7()
-            await in_database(rows.repeat_call, failed, self._call)
-        return await self._ask()
-
-    async def _ask(self) -> Done:
-        """One request. What comes after the end is ignored, but for the usage that belongs there."""
-        self._sent_at = monotonic()
-        try:
-            async with aclosing(self.job.provider.stream(self.job.prompt)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    if isinstance(event, Usage):
-                        self._usage = event
-                    elif isinstance(event, Done):
-                        self._conclude(event)
-                    elif self._concluded is None and self._hear(event):
-                        return Done("length")
-        except ProviderError:
-            if self._concluded is None:
-                raise
-        if self._concluded is None:
-            raise ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
-        return self._concluded
-
-    def _conclude(self, done: Done) -> None:
-        """The provider says that the answer is finished; the first time counts."""
-        if self._concluded is None:
-            self._concluded, self._heard_at = done, monotonic()
-
-    def _hear(self, event: Event) -> bool:
-        """Take one delta; True when the answer has reached its largest size."""
-        now = self._heard_at = monotonic()
-        self._heard += 1
-        if isinstance(event, Reasoning):
-            self._thinking_since = self._thinking_since or now
-        elif self._thinking_since and self._thought_ms is None:
-            self._thought_ms = round((now - self._thinking_since) * 1000)
-        if isinstance(event, Token | Reasoning):
-            room = settings.CHAT_MAX_ANSWER_CHARS - self._size
-            self._size += len(event.text)
-            if len(event.text) > room:
-                event = type(event)(event.text[:room], event.n)
-        self.write(event, now=self._heard == 1)
-        return self._size >= settings.CHAT_MAX_ANSWER_CHARS
+    def _hear(self, event: Event) -> None:
+        """The first delta goes out at once, the others with the next flush."""
+        self.write(event, now=self._talk.heard == 1)
 
     # The end
 
     async def _finish(self, final: Done | Error) -> None:
         """Flush what was heard, close the row, and only then let anybody see the final event."""
         self.stopping = True
-        usage = self._billed()
-        if isinstance(final, Done) or self._heard:
+        usage = self._talk.cost()
+        if isinstance(final, Done) or self._talk.heard:
             self.write(usage)
         await self._writer.flush(self)
         if isinstance(final, Done):
@@ -270,11 +181,11 @@ class Run:
             last,
             final,
             self.position.next(),
-            self._call,
+            self._talk.call,
             usage.prompt_tokens,
             usage.completion_tokens,
             usage.estimated,
-            self._thought_ms,
+            self._talk.thought_ms,
         )
         tries, until = 0, monotonic() + PATIENCE
         while True:
@@ -288,15 +199,6 @@ class Run:
                     return False
                 tries += 1
                 await asyncio.sleep(min(5.0, 0.1 * 2**tries))
-
-    def _billed(self) -> Usage:
-        """The provider's count, or an estimate from what was sent and heard."""
-        if self._usage:
-            return self._usage
-        if self._sent_at is None:
-            return Usage(0, 0)
-        prompt = sum(turn.tokens for turn in self.job.prompt.turns)
-        return Usage(prompt, max(self._heard, self._size // 5), estimated=True)
 
     def _error(self, code: str, message: str, retryable: bool = True) -> Error:
         return Error(code, message, retryable, self.job.request_id)

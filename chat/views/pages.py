@@ -120,7 +120,7 @@ def turns_of(found: Conversation) -> dict[str, Any]:
 
 def sidebar_context(request: HttpRequest) -> dict[str, Any]:
     asked = request.GET.get("shown", "")
-    shown = min(int(asked), 100_000) if asked.isdecimal() else SIDEBAR_CONVERSATIONS
+    shown = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 6 else SIDEBAR_CONVERSATIONS
     listed = list(Conversation.objects.of(request.user)[: shown + 1])
     return {
         "conversations": listed[:shown],

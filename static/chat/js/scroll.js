@@ -15,6 +15,7 @@ export function chatScroll(box, list, jump) {
   let carrying = false;   // a scroll of our own is under way
   let timer = 0;
   let lastTop = box.scrollTop;
+  let left = null;        // where the view was, and the room there was, before the last question was carried up
   const gap = () => box.scrollHeight - box.scrollTop - box.clientHeight;
   const offer = () => { jump.hidden = follow || gap() < FAR; };
 
@@ -27,8 +28,23 @@ export function chatScroll(box, list, jump) {
     settled();
   }
 
+  function followEnd() {
+    follow = true;
+    toEnd();
+    offer();
+  }
+
   for (const input of ["wheel", "touchstart", "keydown", "pointerdown"])
     box.addEventListener(input, settled, {passive: true});   // the reader takes over at once
+  // Upwards is away from the end, said before the scroll itself begins: growing text would carry the view back to the end.
+  box.addEventListener("wheel", event => { if (event.deltaY < 0) follow = false; }, {passive: true});
+  box.addEventListener("touchmove", () => { follow = false; }, {passive: true});
+  box.addEventListener("keydown", event => {
+    if (["ArrowUp", "PageUp", "Home"].includes(event.key)) follow = false;
+    if (event.key !== "End" || event.target.closest("pre, input, textarea, select")) return;
+    event.preventDefault();   // the browser's own way there takes a while, and the end moves meanwhile
+    followEnd();
+  });
   box.addEventListener("scroll", () => {
     if (!carrying) {
       if (box.scrollTop < lastTop - 1) follow = false;
@@ -38,15 +54,14 @@ export function chatScroll(box, list, jump) {
     offer();
   }, {passive: true});
   jump.addEventListener("click", () => {
-    follow = true;
-    toEnd();
-    offer();
+    followEnd();
     box.focus({preventScroll: true});   // the button disappears; End, PageUp and the arrows keep working
   });
 
   return {
     /** Carry `turn` near the top and keep room below it for an answer. */
     anchor(turn) {
+      left = {top: box.scrollTop, room: list.style.minHeight};
       list.style.minHeight = "";
       const top = turn.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
       const listTop = list.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
@@ -58,6 +73,15 @@ export function chatScroll(box, list, jump) {
       box.scrollTo({top: target, behavior: calm ? "instant" : "smooth"});
       clearTimeout(timer);
       timer = setTimeout(settled, 1200);
+      offer();
+    },
+    /** The question that was carried up is gone again: the view goes back to where it was. */
+    release() {
+      if (!left) return;
+      list.style.minHeight = left.room;
+      box.scrollTo({top: left.top, behavior: "instant"});
+      left = null;
+      settled();
       offer();
     },
     /** Tell that text was added. */

@@ -87,6 +87,7 @@ export function sending(form, page) {
       page.opened(/\/c\/([0-9a-f-]+)\//.exec(detail.xhr.getResponseHeader("Location") || location.pathname)?.[1]);
     } else {
       page.composer.giveBack(text);
+      page.scroll.release();
       if (!page.turns().children.length) document.getElementById("welcome")?.removeAttribute("hidden");
     }
   });

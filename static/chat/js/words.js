@@ -1,12 +1,14 @@
 // Every sentence the scripts show or announce, in one place.
 
 const number = new Intl.NumberFormat(document.documentElement.lang || "en");
-const oneDigit = new Intl.NumberFormat(document.documentElement.lang || "en", {maximumFractionDigits: 1, minimumFractionDigits: 1});
+const digits = n => new Intl.NumberFormat(document.documentElement.lang || "en", {maximumFractionDigits: n, minimumFractionDigits: n});
+const oneDigit = digits(1), twoDigits = digits(2);
 const plural = (n, one, many) => `${number.format(n)} ${n === 1 ? one : many}`;
 
-/** @param {number} ms @returns {string} "0.4 s", "12 s", "1 min 5 s" */
+/** @param {number} ms @returns {string} "0.38 s", "4.1 s", "12 s", "1 min 5 s" */
 export function time(ms) {
   const seconds = ms / 1000;
+  if (seconds < 1) return `${twoDigits.format(seconds)} s`;
   if (seconds < 10) return `${oneDigit.format(seconds)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
   return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
