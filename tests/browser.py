@@ -140,7 +140,8 @@ def page_of(chromium: tuple[Browser, Lent], parley: Parley) -> Iterator[PageOf]:
 def scripted(offer: Callable[..., str], provider: Any, request: pytest.FixtureRequest) -> Iterator[Scripted]:
     """Make a server offer a model that follows a script, and return its name: scripted(Script(tokens=9, gate=Gate())).
 
-    Pages know the models that were on offer when they were opened, so this comes first. Gates that a test has left closed are opened at its end, so that no answer stays open.
+    Pages know the models that were on offer when they were opened, so this comes first. Gates that a test has left closed
+    are opened at its end, so that no answer stays open.
     """
     scripts: list[Script] = []
 

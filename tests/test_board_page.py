@@ -119,15 +119,12 @@ def test_who_is_not_staff_does_not_see_the_board(page_of, name):
 
 
 def test_somebody_who_loses_the_right_while_watching_loses_the_board(page_of, parley):
+    temp = "from django.contrib.auth.models import User; User.objects.filter(username='temp')"
     session = parley.sign_up("temp").session
-    parley.shell(
-        "from django.contrib.auth import get_user_model as m; m().objects.filter(username='temp').update(is_staff=True)"
-    )
+    parley.shell(f"{temp}.update(is_staff=True)")
     board = page_of("", "/staff/live/", session=session)
     expect(board.locator("#link")).to_have_attribute("data-state", "live")
-    parley.shell(
-        "from django.contrib.auth import get_user_model as m; m().objects.filter(username='temp').update(is_staff=False)"
-    )
+    parley.shell(f"{temp}.update(is_staff=False)")
     expect(board.locator("#link-text")).to_contain_text("Staff only")
 
 

@@ -162,8 +162,7 @@ def test_an_administrator_stops_an_answer_and_its_reader_is_told_who_did(site, h
         reader.read_until("token")
         say(socket, type="cancel", answer=asked["answer"])
         receipt = hear(socket, "cancelled", "error")
-        [call] = [call for call in provider.calls if call.model == asked["model"]]
-        assert call.state == "aborted"
+        provider.wait(lambda calls: [call.state for call in calls if call.model == asked["model"]] == ["aborted"])
         frames = reader.read_until("close")
         [done] = [frame.data for frame in frames if frame.name == "done"]
         assert (done["reason"], done["by"]) == ("stopped", "administrator")

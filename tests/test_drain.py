@@ -174,7 +174,8 @@ def test_a_kill_loses_a_second_of_text_at_the_most_and_nothing_stays_open(serve,
             assert [f.name for f in again if f.name != "usage"] == ["started", "token", "error", "close"]
             assert shown(again) == row["text"]
             assert (again[-2].data["code"], again[-2].data["retryable"]) == ("interrupted", True)
-        assert alice.get(f"/answers/{answer}/events", Last_Event_ID=again[-2].id).status == 204
+        with alice.events(answer, again[-2].id) as stream:
+            assert stream.status == 204
 
 
 def test_after_a_kill_the_conversation_goes_on(serve, offer):

@@ -219,8 +219,7 @@ def test_the_keys_of_two_users_do_not_meet(alice, bob, parley, provider, model):
     assert (hers.status, his.status) == (201, 201)
     assert ids(hers)["answer"] != ids(his)["answer"]
     assert ids(submit(bob, key, name)) == ids(his)
-    for asked in (hers, his):
-        parley.ended(asked.json()["answer"])
+    assert all(ended(parley, asked.json()) for asked in (hers, his))
     assert calls(provider, name) == 2
 
 

@@ -13,7 +13,8 @@ window.heard = [];
 addEventListener("DOMContentLoaded", () => {
     for (const id of ["status", "log"]) {
         const region = document.getElementById(id);
-        new MutationObserver(() => region.textContent && heard.push([id, region.textContent])).observe(region, {childList: true});
+        const listen = () => region.textContent && heard.push([id, region.textContent]);
+        new MutationObserver(listen).observe(region, {childList: true});
     }
 });
 """
@@ -42,7 +43,8 @@ CONTRAST = """scopes => {
         const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
         while (walk.nextNode()) {
             const text = walk.currentNode.data.trim(), node = walk.currentNode.parentElement;
-            if (!text || !node.checkVisibility({visibilityProperty: true}) || node.closest(":disabled, .hidden, option")) continue;
+            const shown = node.checkVisibility({visibilityProperty: true});
+            if (!text || !shown || node.closest(":disabled, .hidden, option")) continue;
             const back = behind(node), style = getComputedStyle(node);
             const [a, b] = [light(over(rgba(style.color), back)), light(back)].sort((x, y) => y - x);
             const ratio = (a + 0.05) / (b + 0.05);
@@ -88,9 +90,9 @@ def tab_to(page, name, role="", backwards=False):
     raise AssertionError(f"Tab does not lead to {name}")
 
 
-def test_the_main_path_needs_only_the_keyboard(page_of, scripted):
+def test_the_main_path_needs_only_the_keyboard(page_of, scripted, parley):
     model = scripted(Script(tokens=30, seed=51, at=9, gate=(gate := Gate())))
-    page = page_of("alice")
+    page = page_of("", session=parley.sign_up("keys").session)
     expect(page.locator("#text")).to_be_focused()
     tab_to(page, "Model", "combobox", backwards=True)
     page.keyboard.type(model)

@@ -54,6 +54,8 @@ TOPS = """() => {
     requestAnimationFrame(function look() { tops.push(thread.scrollTop); requestAnimationFrame(look); });
 }"""
 GAP = "() => { const t = document.getElementById('thread'); return t.scrollHeight - t.scrollTop - t.clientHeight; }"
+SIDEWAYS = """() => [document.scrollingElement, document.getElementById("thread")]
+    .map(scroller => scroller.scrollWidth - scroller.clientWidth)"""
 SIZES = [(390, "light"), (390, "dark"), (320, "light"), (320, "dark")]
 
 
@@ -159,17 +161,16 @@ def test_an_empty_chat_loads_at_most_60_kb_of_javascript_in_20_requests(page_of)
 def test_a_narrow_screen_never_scrolls_sideways(page_of, scripted, width, theme):
     model = scripted(Script(pieces=PIECES))
     page = page_of("alice", viewport={"width": width, "height": 700}, theme=theme, has_touch=True, is_mobile=True)
-    sideways = "() => [document.scrollingElement, document.getElementById('thread')].map(e => e && e.scrollWidth - e.clientWidth)"
-    assert page.evaluate(sideways) == [0, 0]
+    assert page.evaluate(SIDEWAYS) == [0, 0]
     page.select_option("#model", model)
     page.fill("#text", "averyveryveryveryveryveryveryveryverylongwordwithoutanyplacetobreakit and more")
     page.tap("#send")
     ends(page.locator("article.answer"))
-    assert page.evaluate(sideways) == [0, 0]
+    assert page.evaluate(SIDEWAYS) == [0, 0]
     pre = page.locator("figure.code pre")
     assert pre.evaluate("e => e.scrollWidth > e.clientWidth"), "code scrolls in its own box"
     page.get_by_role("button", name="Show conversations").tap()
     expect(page.locator("#side-close")).to_be_in_viewport(ratio=1)
-    assert page.evaluate(sideways) == [0, 0]
+    assert page.evaluate(SIDEWAYS) == [0, 0]
     page.get_by_role("button", name="Hide conversations").tap()
     expect(page.locator("#side")).to_be_hidden()

@@ -1,4 +1,4 @@
-"""When something fails, nothing that was written is lost, and one click goes on: refusals, no network, failed answers, restarts."""
+"""When something fails nothing that was written is lost, and one click goes on: refusals, no network, failed answers."""
 
 import signal
 

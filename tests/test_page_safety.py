@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from bench.script import Gate, Script
-from tests.browser import ask, ends, words
+from tests.browser import ask, ends
 
 # Each line tries one way out. `hit()` would set a flag that the tests look at; alert() would fail them as a dialog.
 CORPUS = r"""
@@ -57,11 +57,12 @@ BLOCKS = [
     "<div>\n\n**bold** <script>hit()</script>\n\n</div>",
     "\u0000<scr\u0000ipt>hit()</scr\u0000ipt> \u202e<script>hit()</script> \ufeff \ud7ff",
 ]
-ALLOWED = "a blockquote br button code del details div em figcaption figure h3 h4 h5 h6 hr li ol p pre span strong summary table tbody td th thead tr ul"
 # What below `root` should not be there: elements, attributes and addresses other than the few that Markdown needs.
-DANGERS = """(root, allowed) => [...root.querySelectorAll("*")].flatMap(node => {
-    const found = [];
-    if (!allowed.includes(node.localName) || node.namespaceURI !== "http://www.w3.org/1999/xhtml") found.push(node.outerHTML);
+DANGERS = """root => [...root.querySelectorAll("*")].flatMap(node => {
+    const found = [], text = /^(a|blockquote|br|code|del|em|h[3-6]|hr|li|ol|p|pre|span|strong|ul|figure|figcaption|button)$/;
+    const table = /^(div|table|tbody|td|th|thead|tr)$/;
+    const known = text.test(node.localName) || table.test(node.localName);
+    if (!known || node.namespaceURI !== "http://www.w3.org/1999/xhtml") found.push(node.outerHTML);
     for (const {name, value} of node.attributes) {
         if (/^(on|hx-|style$|src|srcdoc|form|action|id$|name$|data-hx)/.test(name)) found.push(`${name}=${value}`);
         if (name === "href" && !/^(https?:|mailto:)/i.test(value)) found.push(value);
@@ -70,6 +71,23 @@ DANGERS = """(root, allowed) => [...root.querySelectorAll("*")].flatMap(node => 
     if (node.localName === "a" && !(node.rel.includes("noopener") && node.target === "_blank")) found.push(node.outerHTML);
     return found;
 })"""
+# Puts each text through the live renderer, cut in two at every place, and returns every danger.
+EVERY_CUT = """async texts => {
+    const {markdownStream} = await import("chat/markdown.js");
+    const look = DANGERS, found = [];
+    const root = document.getElementById("thread").appendChild(document.createElement("div"));
+    for (const text of texts)
+        for (let cut = 1; cut <= text.length; cut++) {
+            root.replaceChildren();
+            const write = markdownStream(root);
+            write(text.slice(0, cut));
+            found.push(...look(root));
+            write(text.slice(cut), true);
+            found.push(...look(root));
+        }
+    return found;
+}"""
+ATTACKS = ["</textarea></template><script>hit()</script>", "<img src=x onerror=hit()>", '"onfocus=hit() x="']
 
 
 @pytest.fixture
@@ -86,9 +104,7 @@ def page(page_of):
 
 
 def dangers(answer):
-    return answer.locator(".body").evaluate(
-        DANGERS.replace("(root, allowed)", "root").replace("allowed", repr(ALLOWED.split()))
-    )
+    return answer.locator(".body").evaluate(DANGERS)
 
 
 def blocks(answer):
@@ -101,26 +117,7 @@ def links(answer):
 
 def test_nothing_runs_and_nothing_is_loaded_wherever_the_stream_is_cut(page):
     opened = page()
-    found = opened.evaluate(
-        """async ([texts, allowed]) => {
-            const {markdownStream} = await import("chat/markdown.js");
-            const dangers = %s;
-            const found = [], root = document.querySelector("#thread").appendChild(document.createElement("div"));
-            for (const text of texts)
-                for (let cut = 1; cut <= text.length; cut++) {
-                    root.replaceChildren();
-                    const write = markdownStream(root);
-                    write(text.slice(0, cut));
-                    found.push(...dangers(root, allowed));
-                    write(text.slice(cut), true);
-                    found.push(...dangers(root, allowed));
-                }
-            return found;
-        }"""
-        % DANGERS,
-        [[*CORPUS, *BLOCKS], ALLOWED.split()],
-    )
-    assert found == []
+    assert opened.evaluate(EVERY_CUT.replace("DANGERS", DANGERS), [*CORPUS, *BLOCKS]) == []
     assert opened.evaluate("hits") == 0
 
 
@@ -171,9 +168,7 @@ def test_images_are_links_that_are_not_followed(page, scripted):
     expect(answer.locator("img")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    "attack", ["</textarea></template><script>hit()</script>", "<img src=x onerror=hit()>", '"onfocus=hit() x="']
-)
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_a_question_is_text_in_the_thread_the_list_the_title_and_the_forms(page, scripted, attack):
     model = scripted(Script(tokens=3))
     opened = page()

@@ -11,13 +11,13 @@ from tests.parley import EventStream, Frame, Parley, hear, say, shown, until
 
 STREAMS = 200
 ANSWERS = 20
-# Pools that had not needed all of their threads before; far fewer than one for each stream or answer.
+# Pools may not have needed all of their threads before; this is far less than one for each stream or answer.
 SPARE = 8
 
 
 @pytest.fixture
 def warm(serve) -> Parley:
-    """A server that has had a few requests of every kind, as many at once as its pools have threads."""
+    """A server that has had a few requests of every kind."""
     parley = serve()
     alice = parley.client("alice")
     with ExitStack() as streams:

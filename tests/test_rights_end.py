@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic
 from uuid import uuid4
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from bench.script import Gate, Script, text
-from tests.parley import Client, Frame, Parley, close_code, hear, say, shown
+from tests.parley import Client, Frame, Parley, close_code, hear, say, shown, until
 
 SECONDS = 5.0  # the promise
 TOKENS = 6
@@ -178,8 +179,11 @@ def test_staff_who_sign_out_lose_the_board(scene):
 
 def test_an_action_of_somebody_who_was_just_deactivated_is_not_done(scene):
     with scene.client.socket() as socket:
-        scene.operator("u.is_active = False; u.save()")
-        say(socket, type="cancel", answer=scene.asked["answer"])
+        changing = scene.pool.submit(scene.operator, "u.is_active = False; u.save()")
+        until(lambda: scene.parley.rows("select 1 from auth_user where username = ? and not is_active", scene.name))
+        with suppress(ConnectionClosed):  # nearly always it is the action that finds out
+            say(socket, type="cancel", answer=scene.asked["answer"])
         assert close_code(socket) == 4401
+        changing.result(20)
     row = scene.parley.answer(scene.asked["answer"])
     assert (row["status"], row["stop_by"]) == ("open", "")

@@ -81,7 +81,8 @@ def test_a_reader_that_comes_back_continues_exactly_where_it_was_cut(alice, held
     assert shown(before + after) == text(61, 12)
     ids = [frame.id for frame in before + after if frame.id]
     assert ids == [f"1-{n}" for n in range(1, len(ids) + 1)]
-    assert alice.get(f"/answers/{answer}/events", Last_Event_ID=ids[-1]).status == 204
+    with alice.events(answer, ids[-1]) as stream:
+        assert stream.status == 204
 
 
 @pytest.mark.parametrize("by_socket", [False, True])

@@ -79,7 +79,8 @@ def door(*methods: str, staff: bool = False, page: bool = False) -> Callable[[Vi
             async def refuse(code: str, message: str, retry_after: int | None = None) -> HttpResponseBase:
                 return await sync_to_async(refusal)(request, code, message, retry_after)
 
-            if request.method not in methods:
+            verb = "GET" if page and request.method == "HEAD" else request.method
+            if verb not in methods:
                 response = await refuse("method", f"This address takes {' and '.join(methods)} only.")
                 response["Allow"] = ", ".join(methods)
                 return response

@@ -52,7 +52,7 @@ export const said = {
 };
 
 export const thinking = "Thinking…";
-export const thought = ms => `Thought for ${time(Math.max(1000, ms))}`;
+export const thought = ms => `Thought for ${time(ms)}`;
 export const copy = "Copy";
 export const copied = "Copied";
 export const codeLabel = language => (language ? `Code, ${language}` : "Code");
