@@ -33,6 +33,12 @@ TELL_VIOLATIONS = """
 addEventListener("securitypolicyviolation", event =>
     console.error(`CSP violation: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
+# Keeps what an answer showed after every change.
+WATCH = """answer => {
+    window.shown = [];
+    const look = () => shown.push(answer.querySelector(".body").textContent);
+    new MutationObserver(look).observe(answer, {childList: true, subtree: true, characterData: true});
+}"""
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -189,3 +195,15 @@ def listening(server: Parley, user: str, tabs: int) -> None:
     with server.client("staff").socket("/ws/dashboard/") as board:
         while {"user": user, "tabs": tabs, "pages": ["chat"]} not in hear(board, "snapshot")["online"]:
             pass
+
+
+def watch(answer: Locator) -> None:
+    """From now on remember everything that this answer shows, for `showed_only`."""
+    answer.evaluate(WATCH)
+
+
+def showed_only(page: Page, text: str) -> None:
+    """At every moment since `watch` the answer was a beginning of this text: it never had a gap nor a word twice."""
+    shown, whole = page.evaluate("shown"), words(text)
+    assert len(shown) > 1
+    assert [moment for moment in shown if not whole.startswith(words(moment))] == []

@@ -5,7 +5,7 @@ import signal
 from playwright.sync_api import expect
 
 from bench.script import Gate, Script, text
-from tests.browser import BROKEN, REFUSED, ask, ends, shows
+from tests.browser import BROKEN, REFUSED, ask, ends, showed_only, shows, watch
 from tests.parley import until
 
 
@@ -109,6 +109,7 @@ def test_after_a_restart_the_page_comes_back_by_itself_and_the_answer_is_marked_
     page = page_of("alice", server=server, announced=(BROKEN,))
     answer = ask(page, "Hold on", model)
     shows(answer, text(33, 20))
+    watch(answer)
     until(lambda: server.rows("select 1 from chat_message where text = ?", text(33, 20)), "the text is in the row")
     server.end(signal.SIGKILL)
     expect(answer.locator(".now")).to_contain_text("Reconnecting")
@@ -117,6 +118,7 @@ def test_after_a_restart_the_page_comes_back_by_itself_and_the_answer_is_marked_
     ends(answer, "interrupted")
     expect(answer).to_contain_text("The server restarted; what was written is kept.")
     shows(answer, text(33, 20))
+    showed_only(page, text(33, 20))
     scripted(Script(tokens=9, seed=34), server, name=model)
     answer.get_by_role("button", name="Retry").click()
     shows(answer, text(34, 9))

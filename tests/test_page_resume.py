@@ -7,17 +7,10 @@ from playwright.sync_api import expect
 
 from bench.script import Gate, Script, text, token
 from chat.providers.demo import compose
-from tests.browser import BROKEN, REFUSED, ask, ends, shows, words
+from tests.browser import BROKEN, REFUSED, ask, ends, showed_only, shows, watch, words
 from tests.conftest import ROOMY
 from tests.parley import Parley, copy_of, until
 from tests.proxy import Proxy
-
-# Keeps what the answer showed after every change, up to its end.
-WATCH = """answer => {
-    window.shown = [];
-    const look = () => shown.push(answer.querySelector(".body").textContent);
-    new MutationObserver(look).observe(answer, {childList: true, subtree: true, characterData: true});
-}"""
 
 
 @pytest.fixture
@@ -40,7 +33,7 @@ def test_cut_sockets_and_a_503_in_between_lose_and_double_nothing(cut_page, prox
     model = scripted(Script(tokens=200, seed=21, rate=80, at=199, gate=(gate := Gate())))
     page = cut_page()
     answer = ask(page, "Go on", model)
-    answer.evaluate(WATCH)
+    watch(answer)
     body = answer.locator(".body")
     expect(body).to_contain_text(token(21, 20).strip())
     proxy.cut()
@@ -51,12 +44,10 @@ def test_cut_sockets_and_a_503_in_between_lose_and_double_nothing(cut_page, prox
     expect(body).to_contain_text(token(21, 150).strip())
     proxy.cut()
     shows(answer, text(21, 199))
-    whole = words(text(21, 200))
-    assert [seen for seen in page.evaluate("shown") if not whole.startswith(words(seen))] == []
     gate.open()
     ends(answer)
     shows(answer, text(21, 200))
-    assert [seen for seen in page.evaluate("shown") if not whole.startswith(words(seen))] == []
+    showed_only(page, text(21, 200))
 
 
 def test_a_page_that_is_cut_off_says_so_and_has_the_whole_answer_when_it_is_back(cut_page, proxy, scripted, parley):
