@@ -141,10 +141,10 @@ class OpenAIProvider(Provider):
 
     @staticmethod
     def _translate(error: openai.APIError) -> ProviderError:
-        """The SDK's error as ours. The provider's own words go nowhere, not even into the log: they may quote the key or a text."""
+        """The SDK's error as ours. The provider's own words go nowhere, not even into the log: they may quote the key."""
         cause = error.__cause__ or error
         status = getattr(error, "status_code", "no")
-        logger.warning("provider error: %s, status %s, code %.60r", type(cause).__name__, status, error.code)
+        logger.warning("provider error: %s, status %s", type(cause).__name__, status)
         if isinstance(error, openai.APIStatusError):
             return by_status(error.status_code, error.response.headers, str(error.code or ""))
         if isinstance(error, openai.APIConnectionError):
