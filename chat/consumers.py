@@ -35,9 +35,22 @@ class Door(AsyncWebsocketConsumer):
     page = ""
     scope: dict[str, Any]
 
-    async def connect(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.reader: Reader | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """The life of the socket. However it ends, with or without `disconnect`, nobody is left behind as present."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for task in self.tasks:
+                task.cancel()
+            if self.reader:
+                readers.leave_soon(asyncio.get_running_loop(), self.reader)
+
+    async def connect(self) -> None:
         user, session = self.scope.get("user"), self.scope.get("session")
         await self.accept()
         if not isinstance(user, AbstractBaseUser) or session is None:
@@ -52,12 +65,6 @@ class Door(AsyncWebsocketConsumer):
 
     async def opened(self) -> None:
         """Called once the socket is let in."""
-
-    async def disconnect(self, code: int) -> None:
-        for task in self.tasks:
-            task.cancel()
-        if self.reader:
-            await readers.leave(self.reader)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         try:
@@ -133,7 +140,6 @@ class ChatConsumer(Door):
     async def disconnect(self, code: int) -> None:
         if self.reader:
             await get_channel_layer().group_discard(self.group, self.channel_name)
-        await super().disconnect(code)
 
     async def do_cancel(self, user: Any, message: dict[str, Any]) -> None:
         """Stop one of the user's answers; the receipt follows when its upstream is closed."""

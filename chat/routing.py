@@ -11,7 +11,7 @@ from channels.routing import URLRouter
 from channels.security.websocket import WebsocketDenier
 from django.conf import settings
 from django.http.request import validate_host
-from django.urls import path
+from django.urls import path, re_path
 
 from chat.consumers import ChatConsumer, DashboardConsumer
 
@@ -19,6 +19,8 @@ websocket_urlpatterns = [
     path("ws/chat/", ChatConsumer.as_asgi()),
     path("ws/dashboard/", DashboardConsumer.as_asgi()),
 ]
+
+nowhere = re_path(r"", WebsocketDenier.as_asgi())
 
 
 class SameOrigin:
@@ -51,4 +53,4 @@ def origin_allowed(origin: str, host: str, secure: bool) -> bool:
     return served and origin == f"{'https' if secure else 'http'}://{host}"
 
 
-websocket_application = SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
+websocket_application = SameOrigin(AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, nowhere])))

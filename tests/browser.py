@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from bench.script import Script
-from tests.parley import PATIENCE, Parley, hear
+from tests.parley import PATIENCE, Parley, hear, until
 
 PageOf = Callable[..., Page]
 Scripted = Callable[..., str]
@@ -193,8 +193,8 @@ def shows(answer: Locator, text: str) -> None:
 def listening(server: Parley, user: str, tabs: int) -> None:
     """Wait until so many pages of a user hold their socket, and so hear of what happens elsewhere."""
     with server.client("staff").socket("/ws/dashboard/") as board:
-        while {"user": user, "tabs": tabs, "pages": ["chat"]} not in hear(board, "snapshot")["online"]:
-            pass
+        present = {"user": user, "tabs": tabs, "pages": ["chat"]}
+        until(lambda: present in hear(board, "snapshot")["online"], f"{user} has {tabs} tabs")
 
 
 def watch(answer: Locator) -> None:

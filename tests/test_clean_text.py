@@ -38,12 +38,16 @@ def by_code_units(text: str) -> str:
     return "".join(out)
 
 
-@pytest.mark.parametrize("text", [*SAMPLES, *(random_text(seed) for seed in range(40))], ids=lambda text: ascii(text)[:24])
+@pytest.mark.parametrize(
+    "text", [*SAMPLES, *(random_text(seed) for seed in range(40))], ids=lambda text: ascii(text)[:24]
+)
 def test_clean_text_has_pairs_joined_halves_replaced_and_no_nul(text):
     assert clean(text) == by_code_units(text)
 
 
-@pytest.mark.parametrize("text", [*SAMPLES, *(random_text(seed) for seed in range(40))], ids=lambda text: ascii(text)[:24])
+@pytest.mark.parametrize(
+    "text", [*SAMPLES, *(random_text(seed) for seed in range(40))], ids=lambda text: ascii(text)[:24]
+)
 def test_clean_text_can_be_stored_and_stays_as_it_is(text):
     cleaned = clean(text)
     cleaned.encode()
@@ -51,7 +55,9 @@ def test_clean_text_can_be_stored_and_stays_as_it_is(text):
     assert clean(cleaned) == cleaned
 
 
-@pytest.mark.parametrize("text", [*SAMPLES, *(random_text(seed, 12) for seed in range(40))], ids=lambda text: ascii(text)[:24])
+@pytest.mark.parametrize(
+    "text", [*SAMPLES, *(random_text(seed, 12) for seed in range(40))], ids=lambda text: ascii(text)[:24]
+)
 def test_deltas_come_out_as_the_whole_text_does_wherever_it_is_cut_in_two(text):
     for cut in range(len(text) + 1):
         assert fed([text[:cut], text[cut:]]) == clean(text)
