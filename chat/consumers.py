@@ -16,6 +16,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ObjectDoesNotExist
+from django.db import OperationalError
 
 from chat import answers, dashboard, groups, readers
 from chat.answers import Refused
@@ -38,15 +39,16 @@ class Door(AsyncWebsocketConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reader: Reader | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()  # actions; a stop goes on even if its page has gone
+        self.watching: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """The life of the socket. However it ends, with or without `disconnect`, nobody is left behind as present."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            for task in self.tasks:
-                task.cancel()
+            if self.watching:
+                self.watching.cancel()
             if self.reader:
                 readers.leave_soon(asyncio.get_running_loop(), self.reader)
 
@@ -58,10 +60,14 @@ class Door(AsyncWebsocketConsumer):
             return
         # From here on only ids and hashes are kept: the user and the session are big, and grow stale.
         self.reader = Reader(Credential.of(user, session=session.session_key), page=self.page)
-        self.reader.on_revoked = lambda: self.spawn(self.close(SIGNED_OUT))
+        self.reader.on_revoked = self.turn_out
         self.scope = {"type": "websocket", "path": self.scope["path"]}
         await readers.enter(self.reader)
         await self.opened()
+
+    def turn_out(self) -> None:
+        """The right to be here has ended."""
+        self.spawn(self.close(SIGNED_OUT))
 
     async def opened(self) -> None:
         """Called once the socket is let in."""
@@ -90,6 +96,8 @@ class Door(AsyncWebsocketConsumer):
             await action(user, message)
         except Refused as refused:
             await self.refuse(refused.code, refused.message, message)
+        except OperationalError:
+            await self.refuse("database", "The database is busy. Please try again in a moment.", message)
         except (ObjectDoesNotExist, ValueError):
             await self.refuse("not_found", "There is nothing here, or it is not yours.", message)
 
@@ -109,11 +117,12 @@ class Door(AsyncWebsocketConsumer):
         extra = {"answer": answer} if isinstance(answer, str) and answer.isascii() and len(answer) <= 40 else {}
         await self.say({"type": "error", "code": code, "message": message, **extra})
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Go on with work beside this handler, until the socket closes."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Go on with work beside this handler."""
         task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self.tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -148,9 +157,13 @@ class ChatConsumer(Door):
         await self.say(receipt.data())
 
     async def do_watch(self, user: Any, message: dict[str, Any]) -> None:
-        """The page shows this conversation, or none; only the own ones count."""
-        if message.get("conversation") is not None:
-            await in_database(user.conversations.get, pk=id_in(message, "conversation"))
+        """The page shows this conversation, or none: part of its presence."""
+        assert self.reader
+        if message.get("conversation") is None:
+            self.reader.conversation = ""
+            return
+        shown = await in_database(user.conversations.get, pk=id_in(message, "conversation"))
+        self.reader.conversation = str(shown.pk)
 
     async def nudge(self, event: dict[str, Any]) -> None:
         """A nudge to this user's pages goes out as it is."""
@@ -163,7 +176,7 @@ class DashboardConsumer(Door):
     page = "board"
 
     async def opened(self) -> None:
-        self.spawn(self.show_forever())
+        self.watching = self.spawn(self.show_forever())
 
     async def admitted(self) -> Any:
         user = await super().admitted()
@@ -176,9 +189,14 @@ class DashboardConsumer(Door):
         """Send what has changed; what could not be sent in time is replaced, never queued."""
         shown: dict[str, Any] = {}
         while True:
-            if await self.admitted() is None:
-                return
-            fresh = await BOARD.read()
+            try:
+                if await self.admitted() is None:
+                    return
+                fresh = await BOARD.read()
+            except OperationalError:
+                logger.warning("the board cannot be read now, trying again")
+                await asyncio.sleep(1)
+                continue
             if {**fresh, "at": 0} != {**shown, "at": 0} or fresh["at"] - shown.get("at", 0) > 3000:
                 shown = fresh
                 await self.say(fresh)

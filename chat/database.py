@@ -16,8 +16,8 @@ R = TypeVar("R")
 async def in_database(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a sync function in the thread that owns database work, and tidy up its connections when it returns.
 
-    A cancelled caller does not stop the work: it goes on in its thread and commits. Units run one after another in the
-    order in which they were asked for.
+    Units run one after another in the order in which they were asked for. Cancelling the caller drops a unit that has not
+    begun; one that has goes on in its thread and commits.
     """
 
     def unit() -> R:

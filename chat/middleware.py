@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
@@ -94,7 +95,11 @@ def bearer_tokens(get_response: Any) -> Any:
     async def respond(request: HttpRequest) -> HttpResponseBase:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            found = await sync_to_async(find_token)(token.strip())
+            try:
+                found = await sync_to_async(find_token)(token.strip())
+            except OperationalError:
+                message = "The database is busy. Please try again in a moment."
+                return JsonResponse({"code": "database", "message": message}, status=503, headers={"Retry-After": "2"})
             if found is None:
                 message = "This token is not valid, or not any more. Make one with manage.py create_token."
                 return JsonResponse({"code": "signed_out", "message": message}, status=401)

@@ -55,6 +55,7 @@ class Reader:
     credential: Credential
     answer: UUID | None = None
     page: str = ""
+    conversation: str = ""  # that the page shows
     member: str = field(default_factory=lambda: secrets.token_hex(8))
     opened_at: float = field(default_factory=monotonic)
     revoked: bool = False
@@ -66,11 +67,12 @@ class Reader:
 
     def beat(self) -> Beat:
         """This reader's sign of life."""
-        return Beat(self.place, self.member, {"user": self.credential.user, "page": self.page})
+        info = {"user": self.credential.user, "page": self.page, "conversation": self.conversation}
+        return Beat(self.place, self.member, info)
 
 
 _readers: set[Reader] = set()
-_task: asyncio.Task[None] | None = None
+_tasks: list[asyncio.Task[None]] = []
 
 
 async def enter(reader: Reader) -> None:
@@ -124,30 +126,33 @@ def user_of(credential: Credential) -> AbstractBaseUser | None:
 
 async def start() -> None:
     """Begin to look after readers."""
-    global _task
-    _task = asyncio.create_task(_look_forever(), context=contextvars.Context())
+    for work in (_look_forever(), _beat_forever()):
+        _tasks.append(asyncio.create_task(work, context=contextvars.Context()))
 
 
 async def close() -> None:
     """Stop looking."""
-    if _task:
-        _task.cancel()
-        await asyncio.gather(_task, return_exceptions=True)
+    for task in _tasks:
+        task.cancel()
+    await asyncio.gather(*_tasks, return_exceptions=True)
+    _tasks.clear()
 
 
 async def _look_forever() -> None:
-    beaten = 0.0
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         try:
-            readers = list(_readers)
-            if monotonic() - beaten >= BEAT_SECONDS:
-                beaten = monotonic()
-                await _beat(readers)
-            if readers:
+            if readers := list(_readers):
                 await _look(readers)
         except Exception:
             logger.exception("looking after readers failed, trying again")
+
+
+async def _beat_forever() -> None:
+    """Apart from the look, which waits for the database: nobody is absent because that hangs."""
+    while True:
+        await asyncio.sleep(BEAT_SECONDS)
+        await _beat(list(_readers))
 
 
 async def _beat(readers: list[Reader]) -> None:

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core.exceptions import RequestAborted, RequestDataTooBig
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.template.loader import render_to_string
@@ -30,9 +30,10 @@ logger = logging.getLogger(__name__)
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+THREADS = 16  # that make responses
+SPARE_AFTER = 0.25  # seconds that a request waits for one of them
 MAX_BODY_BYTES = 1024 * 1024  # unless settings.CHAT_MAX_BODY_BYTES says otherwise
 # Most clients read the answer only after they have sent all, so a refused body is read on, and dropped.
-THREADS = 16  # that make responses; a request that finds none free waits its turn
 PATIENCE_BYTES = 16 * 1024 * 1024
 
 
@@ -110,16 +111,31 @@ class Handler(ASGIHandler):
 
     async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Makes the response in a workshop, which is free for the next request on return."""
-        workshop = await self.workshops.get()
+        workshop = await self.borrow()
         try:
             async with ThreadSensitiveContext(executor=workshop):
                 response = await super().run_get_response(request)
         finally:
-            workshop.tidy()
-            self.workshops.put_nowait(workshop)
+            self.give_back(workshop)
         if isinstance(response, StreamingHttpResponse) and not response.is_async:
             response.streaming_content = self.in_pieces(iter(response))
         return response
+
+    async def borrow(self) -> Workshop:
+        """A free workshop. Requests that wait for something else may hold all of them, so then a spare one is opened."""
+        try:
+            async with asyncio.timeout(SPARE_AFTER):
+                return await self.workshops.get()
+        except TimeoutError:
+            return Workshop()
+
+    def give_back(self, workshop: Workshop) -> None:
+        if self.workshops.qsize() < THREADS:
+            workshop.tidy()
+            self.workshops.put_nowait(workshop)
+        else:
+            workshop.submit(connections.close_all)
+            workshop.shutdown(wait=False)
 
     async def in_pieces(self, content: Iterator[bytes]) -> AsyncIterator[bytes]:
         """Reads a file piece by piece. Django would hold all of it in memory, and warn."""

@@ -53,6 +53,8 @@ def sizes(name: str, default_size: int) -> dict[str, int]:
         if size and not size.strip().isdigit():
             raise ImproperlyConfigured(f"{name}: the context size in {item!r} must be a whole number of tokens.")
         models[model.strip()] = int(size) if size else default_size
+    if "" in models or 0 in models.values():
+        raise ImproperlyConfigured(f"{name}: every model needs a name, and a context of more than 0 tokens.")
     return models
 
 
@@ -77,8 +79,8 @@ def secret_key(directory: Path) -> str:
 CHAT_DATA_DIR = Path(env.str("CHAT_DATA_DIR", str(BASE_DIR / "var")))
 SECRET_KEY = secret_key(CHAT_DATA_DIR)
 DEBUG = switch("DEBUG", False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = [host.strip() for host in env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])]
+CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in env.list("TRUSTED_ORIGINS", default=[])]
 CHAT_HTTPS = switch("CHAT_HTTPS", False)
 CHAT_WORKER = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
 CHAT_DRAIN_SECONDS = number("CHAT_DRAIN_SECONDS", 8)
@@ -135,6 +137,10 @@ TEMPLATES: list[dict[str, Any]] = [
 DATABASES: dict[str, Any] = {
     "default": env.db_url("DATABASE_URL", default=f"sqlite:///{CHAT_DATA_DIR / 'db.sqlite3'}"),
 }
+if "ENGINE" not in DATABASES["default"]:
+    raise ImproperlyConfigured(
+        "DATABASE_URL must be like postgres://user:password@host/name or sqlite:////path/to/file."
+    )
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     CHAT_DATA_DIR.mkdir(parents=True, exist_ok=True)
     # A thread keeps its connection: the last one to close would write the whole journal back, for every request.
@@ -214,7 +220,9 @@ CONTENT_SECURITY_POLICY = {
 # Models
 
 OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
-OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "")
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "").strip()
+if OPENAI_BASE_URL and not OPENAI_BASE_URL.startswith(("http://", "https://")):
+    raise ImproperlyConfigured(f"OPENAI_BASE_URL must begin with http:// or https://, not {OPENAI_BASE_URL!r}.")
 CHAT_PROVIDERS = {}
 if OPENAI_API_KEY or OPENAI_BASE_URL:
     CHAT_PROVIDERS["openai"] = "chat.providers.openai.OpenAIProvider"
@@ -247,10 +255,13 @@ CHAT_MAX_OPEN_ANSWERS = whole("CHAT_MAX_OPEN_ANSWERS", 5)
 CHAT_MAX_BODY_BYTES = whole("CHAT_MAX_BODY_BYTES", 1 << 20)
 DATA_UPLOAD_MAX_MEMORY_SIZE = CHAT_MAX_BODY_BYTES
 
+LOG_LEVEL = env.str("LOG_LEVEL", "WARNING").upper()
+if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+    raise ImproperlyConfigured(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {LOG_LEVEL!r}.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "WARNING")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

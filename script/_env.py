@@ -37,8 +37,10 @@ def enter(requirements):
 
 
 def make_venv():
-    if PYTHON.exists():
+    if PYTHON.exists() and (VENV / "bin" / "pip").exists():  # pip comes last, so the making was not interrupted
         return
+    if (VENV / "pyvenv.cfg").exists():
+        shutil.rmtree(str(VENV))
     python = new_enough()
     say("making a virtual environment in " + str(VENV))
     made = subprocess.run([python, "-m", "venv", str(VENV)], capture_output=True, text=True)

@@ -7,6 +7,7 @@ stream for a finished one.
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -29,8 +30,14 @@ REASONS = {"stop": "stop", "length": "length", "content_filter": "content_filter
 MAX_EVENT_BYTES = 1 << 20
 # Longer names do not fit the column, and nobody could choose by them.
 MAX_NAME_CHARS = 200
+# OpenAI lists everything it has. What is missing here is offered in vain; what is named here can be named in CHAT_MODELS.
+NO_CHAT = re.compile(
+    r"embed|whisper|tts|dall-e|image|moderation|transcribe|realtime|audio|babbage|davinci|sora|rerank", re.IGNORECASE
+)
 TRUNCATED = ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
 PROTOCOL = "The provider sent something that is not an answer. Its address may be wrong, or it is in trouble."
+
+NO_LIST = "There is no list of models at the provider's address. OPENAI_BASE_URL usually ends in /v1."
 
 
 class BoundedDecoder:
@@ -113,7 +120,9 @@ class OpenAIProvider(Provider):
             "stream_options": {"include_usage": True},
         }
         if settings.CHAT_MAX_TOKENS:
-            body["max_tokens"] = settings.CHAT_MAX_TOKENS
+            # OpenAI's newer models refuse the name that everybody else understands.
+            name = "max_completion_tokens" if "api.openai.com" in settings.OPENAI_BASE_URL else "max_tokens"
+            body[name] = settings.CHAT_MAX_TOKENS
         return body
 
     @staticmethod
@@ -130,6 +139,8 @@ class OpenAIProvider(Provider):
             return [Model(name, context, self.name) for name, context in sizes.items()]
         try:
             page = await self._client.get("/models", cast_to=object, options={"timeout": settings.CHAT_CONNECT_SECONDS})
+        except openai.NotFoundError as error:
+            raise ProviderError("protocol", NO_LIST) from error
         except openai.APIError as error:
             raise self._translate(error) from error
         except Exception as error:
@@ -180,13 +191,19 @@ async def read_chunks(chunks: AsyncIterator[object]) -> AsyncIterator[Event]:
 
 
 def read_names(page: Any) -> list[str]:
-    """The names in a list of models, each once. Raises ProviderError for what is no list of models."""
+    """The names in a list of models, newest first, without those that plainly cannot chat.
+
+    Raises ProviderError for what is no list of models.
+    """
     entries = page.get("data") if isinstance(page, dict) else None
     if not isinstance(entries, list):
         raise ProviderError("protocol", PROTOCOL)
-    names = [entry.get("id") for entry in entries if isinstance(entry, dict)]
-    fit = {name for name in names if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and not flaw(name)}
-    return sorted(fit)
+    ages: dict[str, float] = {}
+    for entry in entries:
+        name, created = (entry.get("id"), entry.get("created")) if isinstance(entry, dict) else (None, None)
+        if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and not flaw(name) and not NO_CHAT.search(name):
+            ages[name] = -created if is_count(created) else 0
+    return sorted(ages, key=lambda name: (ages[name], name))
 
 
 def first(choices: Any) -> dict[str, Any]:

@@ -4,11 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
-from time import monotonic
+from time import monotonic, time
 from uuid import UUID
 
 from chat.events import START, Position, Started
 from chat.replay.base import Entry, Log, Slice
+
+# An answer that has been silent for so long is not being written any more.
+ABANDONED_SECONDS = 6 * 3600.0
 
 
 class Tape:
@@ -22,6 +25,10 @@ class Tape:
     @property
     def last(self) -> Position:
         return self.entries[-1].position if self.entries else START
+
+    @property
+    def last_at(self) -> float:
+        return self.entries[-1].at
 
     def add(self, entry: Entry) -> None:
         if len(self.entries) == self.entries.maxlen:
@@ -100,3 +107,6 @@ class MemoryLog(Log):
         limit = monotonic() - self._forget
         while self._ended and self._ended[0][0] <= limit:
             self._tapes.pop(self._ended.popleft()[1], None)
+        # Answers that were deleted while they were written never end; they are at the front when their time has come.
+        while self._tapes and (oldest := next(iter(self._tapes.values()))).last_at < time() - ABANDONED_SECONDS:
+            self._tapes.pop(oldest.entries[-1].answer)

@@ -98,10 +98,19 @@ class Flusher:
             self._bell.clear()
             runs, self._now = self._now, set()
             self._soon -= runs
-            waiting = [future for run in runs for future in self._waiting.pop(run, ())]
+            try:
+                await self._flush(runs)
+            except Exception:
+                logger.exception("a flush failed; the next one goes on")
+
+    async def _flush(self, runs: set[Run]) -> None:
+        """Take the news of these runs to the log, and wake those who wait for that."""
+        waiting = [future for run in runs for future in self._waiting.pop(run, ())]
+        try:
             news = {run: entries for run in runs if (entries := run.take())}
             if news:
                 await self._append(news)
+        finally:
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
@@ -147,8 +156,10 @@ class Flusher:
         if not self.runs:
             return
         runs = dict(self.runs)
-        changed = [saved for run in runs.values() if not run.stopping and (saved := run.checkpoint())]
+        changed = [news for run in runs.values() if not run.stopping and (news := run.checkpoint())]
         mine = await in_database(rows.checkpoint, settings.CHAT_WORKER, changed)
+        for news in changed:
+            runs[news.answer].saved(news)
         for answer, run in runs.items():
             if run.stopping:
                 continue

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from chat.events import Error, Event, Position
+from chat.events import Error, Event, Position, Usage
 from chat.models import Conversation, Message, ModelCall, Status, lease_end, status_after
 
 INTERRUPTED = "The server stopped while this answer was being written. What was written is kept."
@@ -106,6 +106,12 @@ def close_call(call: UUID, final: Event, usage: dict[str, Any]) -> None:
     ModelCall.close(call, status_after(final), error_code=error, **usage)
 
 
+def close_lost_call(call: UUID, usage: Usage) -> None:
+    """Close the call of an answer that was taken over or deleted while it was written."""
+    tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    ModelCall.close(call, Status.INTERRUPTED, estimated=usage.estimated, error_code="lost", **tokens)
+
+
 def fail_call(call: UUID, error_code: str) -> None:
     """Close a call that failed before anything came."""
     ModelCall.close(call, Status.FAILED, error_code=error_code, completion_tokens=0)
@@ -141,4 +147,6 @@ def interrupt_all() -> int:
     orphans = list(Message.objects.open().values_list("pk", flat=True))
     for answer in orphans:
         interrupt(answer)
+    for call in ModelCall.objects.filter(outcome=Status.OPEN).values_list("pk", flat=True):
+        ModelCall.close(call, Status.INTERRUPTED, error_code="interrupted", estimated=True)
     return len(orphans)

@@ -5,7 +5,7 @@ import logging
 from time import monotonic
 from typing import Protocol
 
-from django.db import Error as DatabaseError
+from django.db import Error as StorageError
 
 from chat import groups
 from chat.database import in_database
@@ -18,9 +18,6 @@ from chat.runner.coalesce import Coalescer
 from chat.runner.talk import Job, Talk
 
 logger = logging.getLogger(__name__)
-
-# How long the end of an answer is tried again while the database is away.
-PATIENCE = 120.0
 
 
 class Writer(Protocol):
@@ -127,13 +124,16 @@ class Run:
         """The acknowledged state, if it is news since the last time."""
         if self._text_id == self._saved_id and not always:
             return None
-        self._saved_id = self._text_id
         self._text = ["".join(self._text)]
         self._reasoning = ["".join(self._reasoning)]
         job = self.job
         return rows.Checkpoint(
             job.answer, job.fence, self._text[0], self._reasoning[0], self._text_id, self._deltas, self.ttft_ms
         )
+
+    def saved(self, checkpoint: rows.Checkpoint) -> None:
+        """This state is stored."""
+        self._saved_id = checkpoint.text_id
 
     # From the provider to a verdict
 
@@ -163,18 +163,21 @@ class Run:
         """Flush what was heard, close the row, and only then let anybody see the final event."""
         self.stopping = True
         usage = self._talk.cost()
+        if self.lost:
+            await in_database(rows.close_lost_call, self._talk.call, usage)
+            return
         if isinstance(final, Done) or self._talk.heard:
             self.write(usage)
         await self._writer.flush(self)
         if isinstance(final, Done):
             final = Done(final.reason, final.by, self.ttft_ms, self._since_asked())
-        if not self.lost and await self._end_row(final, usage):
+        if await self._end_row(final, usage):
             self.write(final)
             await self._writer.flush(self)
             await self._tell("answer.ended", status=status_after(final))
 
     async def _end_row(self, final: Done | Error, usage: Usage) -> bool:
-        """COMMIT the end. Tried again while the database is away; recovery takes over if that lasts."""
+        """COMMIT the end. Tried again for as long as the database is away: nobody else has the last words."""
         last = self.checkpoint(always=True)
         assert last is not None
         ending = rows.Ending(
@@ -187,18 +190,17 @@ class Run:
             usage.estimated,
             self._talk.thought_ms,
         )
-        tries, until = 0, monotonic() + PATIENCE
-        while True:
+        tries = 0
+        while not self.lost:
             try:
                 won = await in_database(rows.end, ending)
                 self.settled = True
                 return won
-            except DatabaseError:
-                if monotonic() > until or self.lost:
-                    logger.exception("the end of answer %s could not be stored", self.job.answer)
-                    return False
+            except StorageError:
+                logger.warning("the end of answer %s cannot be stored yet", self.job.answer, exc_info=not tries)
                 tries += 1
                 await asyncio.sleep(min(5.0, 0.1 * 2**tries))
+        return False
 
     def _error(self, code: str, message: str, retryable: bool = True) -> Error:
         return Error(code, message, retryable, self.job.request_id)

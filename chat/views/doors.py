@@ -84,15 +84,14 @@ def door(*methods: str, staff: bool = False, page: bool = False) -> Callable[[Vi
                 response = await refuse("method", f"This address takes {' and '.join(methods)} only.")
                 response["Allow"] = ", ".join(methods)
                 return response
-            user = await request.auser()  # type: ignore[attr-defined]
-            request.user = user
-            if not user.is_authenticated:
-                if page and not is_htmx(request) and not wants_json(request):
-                    return redirect_to_login(request.get_full_path())
-                return await refuse("signed_out", "You are signed out. Sign in and try again; nothing is lost.")
-            if staff and not user.is_staff:
-                return await refuse("forbidden", "This page is for staff.")
             try:
+                user = request.user = await request.auser()  # type: ignore[attr-defined]
+                if not user.is_authenticated:
+                    if page and not is_htmx(request) and not wants_json(request):
+                        return redirect_to_login(request.get_full_path())
+                    return await refuse("signed_out", "You are signed out. Sign in and try again; nothing is lost.")
+                if staff and not user.is_staff:
+                    return await refuse("forbidden", "This page is for staff.")
                 response = await view(request, *args, **kwargs)
             except Refused as refused:
                 return await refuse(refused.code, refused.message, refused.retry_after)

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 
 from chat import answers, groups, providers
 from chat.answers import Refused
-from chat.models import Conversation
+from chat.models import Conversation, Message
 from chat.text import flaw
 from chat.views.doors import door, is_htmx
 
@@ -105,11 +105,18 @@ def page(request: HttpRequest, pk: UUID | None) -> HttpResponse:
     found = own(request, pk) if pk else None
     turns = turns_of(found) if found else {"turns": [], "open_answer": None}
     offer = answers.models_on_offer()
-    used = [turn.model for turn in turns["turns"] if turn.model]
+    used = turns["turns"] if found else last_turns(request)
     names = [model.name for model in offer]
-    chosen = used[-1] if used and used[-1] in names else (names[0] if names else "")
+    known = [turn.model for turn in used if turn.model in names]
+    chosen = known[-1] if known else next(iter(names), "")
     context = {"conversation": found, **turns, **sidebar_context(request), "models": offer, "model": chosen}
     return render(request, "chat/page.html", context)
+
+
+def last_turns(request: HttpRequest) -> list[Message]:
+    """The turns of the user's newest conversation: a new one begins with the model that was used there."""
+    newest = Conversation.objects.of(request.user).first()
+    return list(newest.messages.only("model")) if newest else []
 
 
 def turns_of(found: Conversation) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from chat.views.doors import is_htmx, refusal, wants_json
+from chat.views.doors import is_htmx, refusal
 
 
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
@@ -28,14 +28,14 @@ def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
     message = "The request is malformed."
     if type(exception).__name__ == "DisallowedHost":
         message = "This server is not set up for the host name in your address. Its administrator can add it to ALLOWED_HOSTS."
-    if is_htmx(request) or wants_json(request):
-        return JsonResponse({"code": "malformed", "message": message}, status=400)
-    return HttpResponse(f"{message}\n", status=400, content_type="text/plain")
+    if "text/html" in request.headers.get("Accept", "") and not is_htmx(request):
+        return HttpResponse(f"{message}\n", status=400, content_type="text/plain")
+    return JsonResponse({"code": "malformed", "message": message}, status=400)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Something broke. The page for people needs no context and no database."""
     message = "Something went wrong on this server. It has been noted."
-    if is_htmx(request) or wants_json(request):
-        return JsonResponse({"code": "internal", "message": message}, status=500)
-    return render(None, "500.html", {"debug": settings.DEBUG}, status=500)  # type: ignore[arg-type]
+    if "text/html" in request.headers.get("Accept", "") and not is_htmx(request):
+        return render(None, "500.html", {"debug": settings.DEBUG}, status=500)  # type: ignore[arg-type]
+    return JsonResponse({"code": "internal", "message": message}, status=500)

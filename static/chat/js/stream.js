@@ -65,7 +65,11 @@ export function openAnswer(url, handlers) {
     source.addEventListener("ping", alive);
     source.addEventListener("done", event => final("done", event));
     source.addEventListener("reconnect", () => { tell("state", "reconnecting"); retry(); });
-    source.addEventListener("close", close);
+    source.addEventListener("close", () => {
+      if (over) return close();
+      source.close();   // the right to read has ended, or the answer is gone: find out which
+      ask();
+    });
     source.addEventListener("error", event => {
       if (event.data) return final("error", event);   // the server's own event of that name; the browser's has no data
       if (over) return close();
