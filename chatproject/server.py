@@ -34,7 +34,6 @@ reactor: Any = installed_reactor
 SOCKET_PATIENCE = 2.0  # seconds a WebSocket may stay more than 64 KB behind; a living one catches up sooner
 CANCEL_SECONDS = 1.0  # for applications cancelled at the end; nothing important relies on it
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a body is cut beyond; the handler refuses far smaller ones, see CHAT_MAX_BODY_BYTES
-CLOSED = (WebSocketProtocol.STATE_CLOSING, WebSocketProtocol.STATE_CLOSED)
 RESTARTING = 1012  # the WebSocket close code for "come back in a moment"
 
 
@@ -137,8 +136,10 @@ class Server(DaphneServer):  # type: ignore[misc]
         So at most 64 KB and one message wait in memory, and not for ever.
         """
         details = self.connections.get(protocol, {"disconnected": True})
-        if isinstance(protocol, WebSocketProtocol) and protocol.state in CLOSED:
-            return  # the close is on its way to the application; autobahn would raise, and the application break
+        if isinstance(protocol, WebSocketProtocol) and protocol.state == protocol.STATE_CLOSING:
+            # The close is on its way to the application; autobahn would raise, and the application break.
+            await asyncio.sleep(0)
+            return
         last = message["type"] == "http.response.body" and not message.get("more_body")
         await super().handle_reply(protocol, {**message, "more_body": True} if last else message)
         if "disconnected" in details:
