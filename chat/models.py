@@ -20,6 +20,10 @@ from uuid_utils.compat import uuid7
 from chat.events import Done, Error, Event, Position
 
 
+# A speed is not worth showing of an answer that was written in less time than this.
+SHORTEST_MS = 200
+
+
 class Role(models.TextChoices):
     SYSTEM = "system"
     USER = "user"
@@ -152,9 +156,9 @@ class Message(models.Model):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Completion tokens a second between the first token and the end."""
+        """Completion tokens a second between the first token and the end; None where that is too short to tell."""
         writing = (self.ms or 0) - (self.ttft_ms or 0)
-        return self.completion_tokens * 1000 / writing if self.completion_tokens and writing > 0 else None
+        return self.completion_tokens * 1000 / writing if self.completion_tokens and writing >= SHORTEST_MS else None
 
     def final_event(self) -> Event | None:
         """The last event of an ended answer, as its log had it; None while it is open."""
