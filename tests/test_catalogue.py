@@ -186,3 +186,21 @@ def test_the_demo_can_be_offered_beside_a_provider_and_left_out_without_one(serv
     assert beside
     assert all(beside.values())
     assert names(serve(**ALONE, CHAT_DEMO="no")) == {}
+
+
+def test_the_newest_model_is_offered_first_and_what_cannot_chat_is_not_offered(serve, source):
+    no_chat = ["text-embedding-3-small", "nomic-embed-text:latest", "whisper-1", "dall-e-3", "tts-1-hd", "babbage-002"]
+    ages = {"old-chat": 100, "new-chat": 300, "images-and-more-chat": 200}
+    source.state.models = no_chat + [{"id": name, "created": created} for name, created in ages.items()]
+    alice = serve(OPENAI_BASE_URL=source.url).client("alice")
+    assert list(sizes(alice)) == ["new-chat", "images-and-more-chat", "old-chat"]
+    assert alice.post_json("/conversations", {"text": "Hello"}).status == 201
+    assert source.wait(len)[0].model == "new-chat"
+
+
+def test_a_new_conversation_begins_with_the_model_that_was_used_last(serve, source):
+    source.state.models = ["first", "second"]
+    alice = serve(OPENAI_BASE_URL=source.url).client("alice")
+    assert re.search(r'<option value="first"[^>]* selected', alice.get("/").text)
+    alice.ask(model="second")
+    assert re.search(r'<option value="second"[^>]* selected', alice.get("/").text)

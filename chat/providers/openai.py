@@ -32,7 +32,9 @@ MAX_EVENT_BYTES = 1 << 20
 MAX_NAME_CHARS = 200
 # OpenAI lists everything it has. What is missing here is offered in vain; what is named here can be named in CHAT_MODELS.
 NO_CHAT = re.compile(
-    r"embed|whisper|tts|dall-e|image|moderation|transcribe|realtime|audio|babbage|davinci|sora|rerank", re.IGNORECASE
+    r"(^|[-/:.])(embed\w*|rerank\w*|whisper|tts|dall-e|image|moderation|transcribe|realtime|audio|babbage|davinci|sora)"
+    r"($|[-/:.0-9])",
+    re.IGNORECASE,
 )
 TRUNCATED = ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
 PROTOCOL = "The provider sent something that is not an answer. Its address may be wrong, or it is in trouble."
