@@ -19,7 +19,6 @@ from uuid_utils.compat import uuid7
 
 from chat.events import Done, Error, Event, Position
 
-
 # A speed is not worth showing of an answer that was written in less time than this.
 SHORTEST_MS = 200
 
