@@ -90,11 +90,14 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return self.title or "New chat"
 
-    def branch(self) -> list["Message"]:
-        """The newest message and its ancestors, oldest first: what the page shows and the model is sent."""
+    def branch(self, leaf: UUID | None = None) -> list["Message"]:
+        """A message, the newest unless another is named, and its ancestors, oldest first.
+
+        The newest branch is what the page shows and the model is sent.
+        """
         by_id = {message.pk: message for message in self.messages.all()}
         path: list[Message] = []
-        step = max(by_id) if by_id else None
+        step = leaf or max(by_id, default=None)
         while step is not None:
             path.append(by_id[step])
             step = by_id[step].parent_id

@@ -97,7 +97,7 @@ def regenerate(user: Any, answer: UUID, model: str, submitted: Submitted) -> Ask
         chosen = choose(old.model if model in NO_NAME else model)
         refuse_if_unable(user)
         thread = locked(user, old.conversation_id)
-        return begin(user, thread, ancestors(thread, old.parent_id), chosen, submitted.arrived)
+        return begin(user, thread, thread.branch(old.parent_id), chosen, submitted.arrived)
 
     return once(user, submitted, open_answer)
 
@@ -179,16 +179,6 @@ def locked(user: Any, conversation: UUID) -> Conversation:
     if thread.messages.filter(status=Status.OPEN).exists():
         raise Refused("busy", "The last answer is still being written. Wait for it, or stop it first.")
     return thread
-
-
-def ancestors(thread: Conversation, leaf: UUID | None) -> list[Message]:
-    """The message `leaf` and everything it answers, oldest first."""
-    by_id = {message.pk: message for message in thread.messages.all()}
-    path = []
-    while leaf is not None:
-        path.append(by_id[leaf])
-        leaf = by_id[leaf].parent_id
-    return path[::-1]
 
 
 def begin(user: Any, thread: Conversation, branch: list[Message], model: Model, arrived: float) -> Message:

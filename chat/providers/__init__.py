@@ -10,9 +10,9 @@ from functools import cache
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from chat.providers.base import Model, Prompt, Provider, ProviderError
+from chat.providers.base import Model, Prompt, Provider, ProviderError, truncated
 
-__all__ = ["Model", "Prompt", "Provider", "ProviderError", "catalogue", "close", "provider", "refresh"]
+__all__ = ["Model", "Prompt", "Provider", "ProviderError", "catalogue", "close", "provider", "refresh", "truncated"]
 
 logger = logging.getLogger(__name__)
 

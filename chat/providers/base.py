@@ -50,6 +50,14 @@ class ProviderError(Exception):
         self.retry_after = retry_after
 
 
+def truncated() -> ProviderError:
+    """The error for a stream that ended without saying that it had finished.
+
+    A new one each time: an exception that is raised again keeps the frames of every time before.
+    """
+    return ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
+
+
 class Provider(ABC):
     """A source of answers. Made once per process, on the running event loop."""
 

@@ -20,7 +20,7 @@ from django.conf import settings
 from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 
 from chat.events import Done, Event, Reasoning, Token, Usage
-from chat.providers.base import Model, Prompt, Provider, ProviderError
+from chat.providers.base import Model, Prompt, Provider, ProviderError, truncated
 from chat.text import Cleaner, flaw
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ NO_CHAT = re.compile(
     r"($|[-/:.0-9])",
     re.IGNORECASE,
 )
-TRUNCATED = ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
 PROTOCOL = "The provider sent something that is not an answer. Its address may be wrong, or it is in trouble."
 
 NO_LIST = "There is no list of models at the provider's address. OPENAI_BASE_URL usually ends in /v1."
@@ -108,7 +107,7 @@ class OpenAIProvider(Provider):
             raise
         except openai.APIError as error:
             if begun and isinstance(error, openai.APIConnectionError):
-                raise TRUNCATED from error
+                raise truncated() from error
             raise self._translate(error) from error
         except Exception as error:  # decoding errors come through the SDK as they are
             logger.warning("provider sent garbage: %s", type(error).__name__)
@@ -189,7 +188,7 @@ async def read_chunks(chunks: AsyncIterator[object]) -> AsyncIterator[Event]:
         if usage := read_usage(chunk.get("usage")):
             yield usage
     if done is None:
-        raise TRUNCATED
+        raise truncated()
 
 
 def read_names(page: Any) -> list[str]:

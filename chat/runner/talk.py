@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from chat.database import in_database
 from chat.events import Done, Event, Reasoning, Token, Usage
-from chat.providers import Prompt, Provider, ProviderError
+from chat.providers import Prompt, Provider, ProviderError, truncated
 from chat.runner import rows
 
 # A provider that asks for a longer wait than this gets no automatic repetition.
@@ -112,7 +112,7 @@ class Talk:
             if self._concluded is None:
                 raise
         if self._concluded is None:
-            raise ProviderError("truncated", "The provider ended the answer before it was finished. What came is kept.")
+            raise truncated()
         return self._concluded
 
     def _conclude(self, done: Done) -> None:
