@@ -6,7 +6,7 @@ decides how it ended.
 The rooms, from the ground up. A room imports only from lower floors; tests/test_floors.py enforces it.
 
     0 values    events (the vocabulary), text (what a model sends, made safe); made of these: sse (wire format),
-                history (what fits a model's context)
+                history (what fits a model's context); and redis_client (commands for Redis, in a bounded time)
     1 outside   models (rows), replay (logs), providers (models of language), groups (nudges), presence
                 (heartbeats), markdown (final HTML), database (one unit of its work, from async code)
     2 work      runner (provider -> log -> row), readers (who follows what, and whether they still may)

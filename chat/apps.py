@@ -44,6 +44,9 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     if settings.CHAT_ABANDON_AFTER is not None and settings.CHAT_ABANDON_AFTER < 0:
         hint = 'Set CHAT_ABANDON_AFTER to seconds, 0 for at once, or "never".'
         found.append(Error("CHAT_ABANDON_AFTER is negative.", hint=hint, id="chat.E004"))
+    if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
+        hint = "Set REDIS_URL, or leave WEB_CONCURRENCY out."
+        found.append(Error("The log in memory is for one process, not for several.", hint=hint, id="chat.E007"))
     return found
 
 
@@ -64,6 +67,9 @@ POSITIVE = (
     "CHAT_MAX_BODY_BYTES",
     "CHAT_MAX_ANSWER_CHARS",
     "CHAT_MAX_OPEN_ANSWERS",
+    "CHAT_MAX_STREAMS",
+    "CHAT_MAX_USER_STREAMS",
+    "CHAT_RUN_SLOTS",
 )
 NOT_NEGATIVE = ("CHAT_DRAIN_SECONDS", "CHAT_MAX_TOKENS")
 

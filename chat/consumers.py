@@ -9,11 +9,11 @@ import contextvars
 import json
 import logging
 from collections.abc import Coroutine
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
 from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.layers import get_channel_layer
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import OperationalError
@@ -35,6 +35,8 @@ class Door(AsyncWebsocketConsumer):
 
     page = ""
     scope: dict[str, Any]
+    # None of the layer's own: a socket would need it to be opened. Nudges come through groups.listen.
+    channel_layer_alias = "none"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -142,13 +144,7 @@ class ChatConsumer(Door):
     page = "chat"
 
     async def opened(self) -> None:
-        assert self.reader
-        self.group = groups.user_group(self.reader.credential.user)
-        await get_channel_layer().group_add(self.group, self.channel_name)
-
-    async def disconnect(self, code: int) -> None:
-        if self.reader:
-            await get_channel_layer().group_discard(self.group, self.channel_name)
+        self.watching = self.spawn(self.hear_forever())
 
     async def do_cancel(self, user: Any, message: dict[str, Any]) -> None:
         """Stop one of the user's answers; the receipt follows when its upstream is closed."""
@@ -165,9 +161,12 @@ class ChatConsumer(Door):
         shown = await in_database(user.conversations.get, pk=id_in(message, "conversation"))
         self.reader.conversation = str(shown.pk)
 
-    async def nudge(self, event: dict[str, Any]) -> None:
-        """A nudge to this user's pages goes out as it is."""
-        await self.say({"type": event["kind"], **event["data"]})
+    async def hear_forever(self) -> None:
+        """Nudges to this user's pages go out as they are."""
+        assert self.reader
+        async with aclosing(groups.listen(groups.user_group(self.reader.credential.user))) as nudges:
+            async for kind, data in nudges:
+                await self.say({"type": kind, **data})
 
 
 class DashboardConsumer(Door):

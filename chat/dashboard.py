@@ -1,5 +1,6 @@
 """What staff see live: each panel is one function that returns JSON-ready values. No message text, ever."""
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from time import time
@@ -12,6 +13,8 @@ from chat.database import in_database
 from chat.models import Message
 from chat.presence import answer_place, presence, user_place
 
+logger = logging.getLogger(__name__)
+
 TTFT_MINUTES = 15
 
 Members = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -19,7 +22,11 @@ Members = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 async def snapshot() -> dict[str, Any]:
     """All panels at one moment."""
-    members = await presence().members()
+    members: Members = {}
+    try:
+        members = await presence().members()
+    except OSError:
+        logger.warning("presence cannot be reached; the board shows nobody meanwhile")
     panels = await in_database(read_rows, members)
     return {"type": "snapshot", "at": round(time() * 1000), **panels}
 

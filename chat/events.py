@@ -5,7 +5,7 @@ inverses, and `load` refuses names and fields it does not know, so that a typo n
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
 
@@ -26,12 +26,20 @@ class Position(NamedTuple):
         return Position(self.fence, self.seq + 1)
 
     @classmethod
+    def of(cls, text: str) -> "Position":
+        """The inverse of `str`, for what a row has stored; an empty text is the start. Raises ValueError for junk."""
+        if not text:
+            return START
+        fence, seq = text.split("-")
+        return cls(int(fence), int(seq))
+
+    @classmethod
     def parse(cls, text: str | None) -> "Position":
         """Read a position that a client sent. Whatever is not one, or ends in `-0`, means from the start."""
         if not text or len(text) > 64 or not _POSITION.fullmatch(text):
             return START
-        fence, seq = text.split("-")
-        return cls(int(fence), int(seq)) if int(seq) else START
+        found = cls.of(text)
+        return found if found.seq else START
 
 
 _POSITION = re.compile(r"[0-9]+-[0-9]+")
@@ -157,7 +165,7 @@ KINDS: dict[str, type[Event]] = {
 
 def dump(event: Event) -> dict[str, Any]:
     """The event's data as JSON-ready values, without its name."""
-    return asdict(event)
+    return {field.name: getattr(event, field.name) for field in fields(event)}
 
 
 def load(name: str, data: dict[str, Any]) -> Event:

@@ -10,15 +10,16 @@ import contextvars
 import logging
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from time import monotonic
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
+from django.utils import timezone
 
 from chat.database import in_database
 from chat.models import ApiToken, Message, Status
@@ -49,7 +50,8 @@ class Credential:
 class Reader:
     """An open stream (it follows an answer) or socket (it is a page).
 
-    When its right to read ends, `revoked` turns true and `on_revoked` is called, once.
+    When its right to read ends, `revoked` turns true and `on_revoked` is called, once. While the answer waits for its
+    turn at a provider, `queue_position` says how many turns that is away; `orphaned` that its writer is gone.
     """
 
     credential: Credential
@@ -58,6 +60,8 @@ class Reader:
     conversation: str = ""  # that the page shows
     member: str = field(default_factory=lambda: secrets.token_hex(8))
     opened_at: float = field(default_factory=monotonic)
+    queue_position: int | None = None
+    orphaned: bool = False
     revoked: bool = False
     on_revoked: Callable[[], None] | None = None
 
@@ -167,8 +171,12 @@ async def _look(readers: list[Reader]) -> None:
     followed = {reader.answer for reader in readers if reader.answer}
     valid, rows = await in_database(_ask_rows, {reader.credential for reader in readers}, followed)
     for reader in readers:
-        if reader.credential not in valid or (reader.answer and reader.answer not in rows):
+        row = rows.get(reader.answer) if reader.answer else None
+        if reader.credential not in valid or (reader.answer and row is None):
             revoke(reader)
+        elif row:
+            reader.queue_position = row.queue_position
+            reader.orphaned = row.lease_until is not None and row.lease_until < timezone.now()
     for row in rows.values():
         if row.status != Status.OPEN:
             await _complete(row)
@@ -188,11 +196,8 @@ def _ask_rows(credentials: set[Credential], followed: set[UUID]) -> tuple[set[Cr
 
 
 async def _complete(row: Message) -> None:
-    """Append the final event that the row knows of, if the log ends before it. The same id twice is harmless."""
-    event: Any = row.final_event()
-    last = await log().last(row.pk)
-    if event and last and last < row.final_position:
-        try:
-            await log().append([Entry(row.pk, row.final_position, event)])
-        except LogUnavailable:
-            logger.warning("answer %s ended, but its log cannot be told yet", row.pk)
+    """Tell the log how the row ended, in case nobody has."""
+    event = row.final_event()
+    if event:
+        with suppress(LogUnavailable):
+            await log().conclude(Entry(row.pk, row.final_position, event))

@@ -20,10 +20,13 @@ urlpatterns = [
     path("answers/<uuid:answer>/events", answers.events, name="answer-events"),
     path("answers/<uuid:answer>/stop", answers.stop, name="stop"),
     path("answers/<uuid:answer>/regenerate", answers.regenerate, name="regenerate"),
+    path("answers/<uuid:answer>/continue", answers.go_on, name="continue"),
+    path("messages/<uuid:message>/edit", answers.edit, name="edit"),
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("signup/", accounts.signup, name="signup"),
     path("theme", accounts.theme, name="theme"),
     path("staff/live/", staff.live, name="live"),
     path("healthz", staff.healthz, name="healthz"),
+    path("readyz", staff.readyz, name="readyz"),
 ]

@@ -1,61 +1,19 @@
 """Settings, all from the environment, with safe defaults. README.md has the table of them; tests keep the two in step."""
 
 import contextlib
-import math
 import os
+import re
 import secrets
 import socket
 from pathlib import Path
 from typing import Any
 
-import environ
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from chatproject.environment import env, number, sizes, switch, whole
+
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-
-
-def number(name: str, default: float) -> float:
-    """A number of seconds or the like."""
-    try:
-        value = float(env.str(name, str(default)))
-        if not math.isfinite(value):
-            raise ValueError(value)
-        return value
-    except ValueError:
-        raise ImproperlyConfigured(f"{name} must be a number, such as {default:g}.") from None
-
-
-def whole(name: str, default: int) -> int:
-    """A whole number."""
-    try:
-        return int(env.str(name, str(default)))
-    except ValueError:
-        raise ImproperlyConfigured(f"{name} must be a whole number, such as {default}.") from None
-
-
-def switch(name: str, default: bool) -> bool:
-    """Yes or no; anything else is refused rather than guessed."""
-    said = env.str(name, "yes" if default else "no").strip().lower()
-    if said in ("1", "true", "yes", "on"):
-        return True
-    if said in ("0", "false", "no", "off", ""):
-        return False
-    raise ImproperlyConfigured(f"{name} must be yes or no, not {said!r}.")
-
-
-def sizes(name: str, default_size: int) -> dict[str, int]:
-    """A list of models, `name` or `name=context size`, separated by commas."""
-    models: dict[str, int] = {}
-    for item in filter(None, (part.strip() for part in env.str(name, "").split(","))):
-        model, _, size = item.partition("=")
-        if size and not size.strip().isdigit():
-            raise ImproperlyConfigured(f"{name}: the context size in {item!r} must be a whole number of tokens.")
-        models[model.strip()] = int(size) if size else default_size
-    if "" in models or 0 in models.values():
-        raise ImproperlyConfigured(f"{name}: every model needs a name, and a context of more than 0 tokens.")
-    return models
 
 
 def secret_key(directory: Path) -> str:
@@ -83,7 +41,6 @@ ALLOWED_HOSTS = [host.strip() for host in env.list("ALLOWED_HOSTS", default=["lo
 CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in env.list("TRUSTED_ORIGINS", default=[])]
 CHAT_HTTPS = switch("CHAT_HTTPS", False)
 CHAT_WORKER = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
-CHAT_DRAIN_SECONDS = number("CHAT_DRAIN_SECONDS", 8)
 
 ROOT_URLCONF = "chatproject.urls"
 ASGI_APPLICATION = "chatproject.asgi.application"
@@ -152,13 +109,60 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 else:
-    # More than the threads that work at once: those of chatproject.handler, and one for what is no request.
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": whole("DATABASE_POOL", 20)}
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True  # those of before a restart of the database are not used
+    DATABASES["default"]["OPTIONS"] = {
+        # A host that has vanished is noticed.
+        "connect_timeout": 5,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+        # A process that froze inside a transaction must not keep others from its rows for ever.
+        "options": "-c idle_in_transaction_session_timeout=10s -c lock_timeout=5s",
+    } | DATABASES["default"].get("OPTIONS", {})
+    DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 1,
+        # More than the threads that work at once: those of chatproject.handler, and one for what is no request.
+        "max_size": whole("DATABASE_POOL", 20),
+        "timeout": 5,  # seconds that a request waits for a connection
+        # Seconds until connecting is given up; the next request begins anew. One attempt would try ever more seldom.
+        "reconnect_timeout": 2,
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
-CHAT_LOG = "chat.replay.memory.MemoryLog"
-CHAT_PRESENCE = "chat.presence.MemoryPresence"
+# What processes share: in Redis, or in the memory of the only one.
+REDIS_URL = env.str("REDIS_URL", "").strip()
+if REDIS_URL and not re.fullmatch(r"(rediss?://[^/\s]|unix://[^/\s]*/[^/\s])\S*", REDIS_URL):
+    raise ImproperlyConfigured(
+        "REDIS_URL must be like redis://host:6379/0, rediss://user:password@host/0 or unix:///path/to/socket."
+    )
+REDIS_PREFIX = env.str("REDIS_PREFIX", "parley")
+if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", REDIS_PREFIX):
+    raise ImproperlyConfigured("REDIS_PREFIX must be 1 to 64 letters, digits and any of - _ . : without spaces.")
+CHANNEL_LAYERS: dict[str, Any]
+if REDIS_URL:
+    CHAT_LOG = "chat.replay.redis.RedisLog"
+    CHAT_PRESENCE = "chat.presence.redis.RedisPresence"
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            # Channels of Redis are the same in all its databases: only the prefix keeps installations apart.
+            "CONFIG": {
+                "hosts": [{"address": REDIS_URL, "socket_timeout": None, "protocol": 2}],
+                "prefix": f"{REDIS_PREFIX}:layer:",
+            },
+        }
+    }
+else:
+    CHAT_LOG = "chat.replay.memory.MemoryLog"
+    CHAT_PRESENCE = "chat.presence.memory.MemoryPresence"
+    CHANNEL_LAYERS = {
+        # A process has one channel for all its listeners.
+        "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}
+    }
+# With a shared log a process that is asked to stop may go on writing, while others serve its readers.
+CHAT_DRAIN_SECONDS = number("CHAT_DRAIN_SECONDS", 60 if REDIS_URL else 8)
+WEB_CONCURRENCY = whole("WEB_CONCURRENCY", 1)
 
 STATIC_URL = "static/"
 STATIC_ROOT = CHAT_DATA_DIR / "static"
@@ -195,7 +199,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = CHAT_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if CHAT_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = CHAT_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if CHAT_HTTPS else None
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]
 X_FRAME_OPTIONS = "DENY"
 # Django looks for its own middleware by name; chat.middleware has all three. chat.W003 looks after CHAT_HTTPS.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
@@ -252,6 +256,9 @@ CHAT_PING_SECONDS = number("CHAT_PING_SECONDS", 15)
 CHAT_MAX_MESSAGE_CHARS = whole("CHAT_MAX_MESSAGE_CHARS", 100_000)
 CHAT_MAX_ANSWER_CHARS = whole("CHAT_MAX_ANSWER_CHARS", 400_000)
 CHAT_MAX_OPEN_ANSWERS = whole("CHAT_MAX_OPEN_ANSWERS", 5)
+CHAT_MAX_STREAMS = whole("CHAT_MAX_STREAMS", 5000)
+CHAT_MAX_USER_STREAMS = whole("CHAT_MAX_USER_STREAMS", 50)
+CHAT_RUN_SLOTS = whole("CHAT_RUN_SLOTS", 1000)
 CHAT_MAX_BODY_BYTES = whole("CHAT_MAX_BODY_BYTES", 1 << 20)
 DATA_UPLOAD_MAX_MEMORY_SIZE = CHAT_MAX_BODY_BYTES
 

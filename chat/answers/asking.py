@@ -3,63 +3,23 @@
 The run begins when that transaction has committed, whatever has become of the request by then.
 """
 
-import hashlib
-import json
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from uuid_utils.compat import uuid7
 
 from chat import providers, runner
-from chat.history import Turn, fit
-from chat.models import Conversation, Message, ModelCall, Role, Status, Submission, lease_end
-from chat.providers import Model, Prompt
+from chat.answers.submitting import Asked, Busy, Refused, Submitted, once
+from chat.models import Conversation, Message, ModelCall, Role, Status, lease_end
+from chat.providers import Model
 from chat.runner import Job
 from chat.text import flaw
 
 TITLE_CHARS = 60
-# Room for the answer: a quarter of the context, and never more than this many tokens.
-ANSWER_SHARE, ANSWER_ROOM = 4, 4096
 NO_NAME = ("", None)  # of a model: the sender leaves the choice to us
-
-
-class Refused(Exception):
-    """A question that cannot be taken, in words for people. `code` is one of docs/protocol.md."""
-
-    def __init__(self, code: str, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.retry_after = retry_after
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A request as its door read it: its idempotency key, if any, what that key belongs to, and when it arrived."""
-
-    key: str
-    path: str
-    body: dict[str, Any]
-    arrived: float = field(default_factory=monotonic)
-
-    @property
-    def fingerprint(self) -> str:
-        """The same for the same request, and for no other."""
-        return hashlib.sha256(json.dumps([self.path, self.body], sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The answer that a question has now. `created` is False when the same submission had opened it before."""
-
-    answer: Message
-    created: bool
 
 
 def ask(user: Any, text: str, model: str, submitted: Submitted, conversation: UUID | None = None) -> Asked:
@@ -81,60 +41,63 @@ def ask(user: Any, text: str, model: str, submitted: Submitted, conversation: UU
         question = Message.objects.create(
             conversation=thread, parent=branch[-1] if branch else None, role=Role.USER, text=text
         )
-        return begin(user, thread, [*branch, question], chosen, submitted.arrived)
+        return begin(user, thread, [*branch, question], chosen, submitted)
+
+    return once(user, submitted, open_answer)
+
+
+def edit(user: Any, question: UUID, text: str, model: str, submitted: Submitted) -> Asked:
+    """Ask a question in other words: a sibling of the question, with an answer of its own.
+
+    Raises Refused, and Busy among that; Message.DoesNotExist for a question that is not the user's.
+    """
+
+    def open_answer() -> Message:
+        old = Message.objects.of(user).get(pk=question, role=Role.USER)
+        text_problem(text)
+        chosen = choose(model)
+        refuse_if_unable(user)
+        thread = locked(user, old.conversation_id)
+        asked = Message.objects.create(conversation=thread, parent_id=old.parent_id, role=Role.USER, text=text)
+        return begin(user, thread, thread.branch(asked.pk), chosen, submitted)
 
     return once(user, submitted, open_answer)
 
 
 def regenerate(user: Any, answer: UUID, model: str, submitted: Submitted) -> Asked:
-    """Open a sibling of an ended answer: the same question asked again, of the same model or of another one.
+    """Open a sibling of an answer: the same question asked again, of the same model or of another one.
 
-    Raises Refused; Message.DoesNotExist for an answer that is not the user's.
+    Raises Refused, and Busy among that; Message.DoesNotExist for an answer that is not the user's.
     """
 
     def open_answer() -> Message:
-        old = Message.objects.of(user).answers().select_related("conversation").get(pk=answer)
+        old = Message.objects.of(user).answers().get(pk=answer)
         chosen = choose(old.model if model in NO_NAME else model)
         refuse_if_unable(user)
         thread = locked(user, old.conversation_id)
-        return begin(user, thread, thread.branch(old.parent_id), chosen, submitted.arrived)
+        return begin(user, thread, thread.branch(old.parent_id), chosen, submitted)
 
     return once(user, submitted, open_answer)
 
 
-def once(user: Any, submitted: Submitted, open_answer: Callable[[], Message]) -> Asked:
-    """Open an answer at most once for one key. The key is looked up before every other check."""
-    if len(submitted.key) > 200 or flaw(submitted.key):
-        raise Refused("malformed", "The Idempotency-Key must be plain text of at most 200 characters.")
-    for last_try in (False, True):
-        try:
-            with transaction.atomic():
-                if known := recall(user, submitted):
-                    return Asked(known, created=False)
-                answer = open_answer()
-                if submitted.key:
-                    Submission.objects.create(
-                        user=user, key=submitted.key, fingerprint=submitted.fingerprint, answer=answer
-                    )
-                return Asked(answer, created=True)
-        except IntegrityError:  # the same key, at the same moment, from another request
-            if last_try:
-                raise
-    raise AssertionError("unreachable")
+def go_on(user: Any, answer: UUID, model: str, submitted: Submitted) -> Asked:
+    """Open a sibling of an answer that begins with its text and goes on from there.
 
+    Raises Refused, and Busy among that; Message.DoesNotExist for an answer that is not the user's.
+    """
 
-def recall(user: Any, submitted: Submitted) -> Message | None:
-    """The answer that this submission opened before."""
-    if not submitted.key:
-        return None
-    known = Submission.objects.filter(user=user, key=submitted.key).select_related("answer__conversation").first()
-    if known is None:
-        return None
-    if known.fingerprint != submitted.fingerprint:
-        raise Refused("key_reused", "This Idempotency-Key was used for another request. Make a new one.")
-    if known.answer is None:
-        raise Refused("deleted", "This was answered before, and the conversation has been deleted since.")
-    return known.answer
+    def open_answer() -> Message:
+        old = Message.objects.of(user).answers().get(pk=answer)
+        if old.is_open:
+            raise Busy(old.pk)
+        if not old.can_go_on:
+            raise Refused("finished", "There is nothing to continue: this answer has no text, or is at its end.")
+        chosen = choose(old.model if model in NO_NAME else model)
+        refuse_if_unable(user)
+        thread = locked(user, old.conversation_id)
+        return begin(user, thread, thread.branch(old.parent_id), chosen, submitted, kept=old.text)
+
+    return once(user, submitted, open_answer)
 
 
 def text_problem(text: Any) -> None:
@@ -176,19 +139,23 @@ def refuse_if_unable(user: Any) -> None:
 def locked(user: Any, conversation: UUID) -> Conversation:
     """The user's conversation, locked until the transaction ends. Refused while an answer is being written in it."""
     thread: Conversation = Conversation.objects.of(user).select_for_update().get(pk=conversation)
-    if thread.messages.filter(status=Status.OPEN).exists():
-        raise Refused("busy", "The last answer is still being written. Wait for it, or stop it first.")
+    if open_answer := thread.messages.filter(status=Status.OPEN).first():
+        raise Busy(open_answer.pk)
     return thread
 
 
-def begin(user: Any, thread: Conversation, branch: list[Message], model: Model, arrived: float) -> Message:
+def begin(
+    user: Any, thread: Conversation, branch: list[Message], model: Model, submitted: Submitted, *, kept: str = ""
+) -> Message:
     """The open answer to the last message of `branch`, its ledger row, and its run as soon as both are committed."""
-    turns, left_out = prompt_turns(branch, model)
+    prompt, left_out = runner.prompt_for(branch, model, kept)
     answer = Message.objects.create(
         conversation=thread,
         parent=branch[-1],
         role=Role.ASSISTANT,
         status=Status.OPEN,
+        text=kept,
+        kept=len(kept),
         model=model.name,
         is_demo=model.demo,
         lease_owner=settings.CHAT_WORKER,
@@ -198,29 +165,11 @@ def begin(user: Any, thread: Conversation, branch: list[Message], model: Model, 
     )
     call = ModelCall.objects.create(pk=uuid7(), answer=answer, user=user, provider=model.provider, model=model.name)
     thread.save(update_fields=["updated_at"])
-    job = Job(
-        answer=answer.pk,
-        conversation=thread.pk,
-        user=user.pk,
-        fence=answer.fence,
-        attempt=answer.attempt,
-        call=call.pk,
-        request_id=answer.request_id,
-        prompt=Prompt(model.name, turns),
-        provider=providers.provider(model.provider),
-        asked=arrived,
+    job = Job.of(
+        answer, user.pk, call.pk, prompt, model.provider, asked=submitted.arrived, background=submitted.background
     )
     transaction.on_commit(lambda: runner.begin(job))
     return answer
-
-
-def prompt_turns(branch: list[Message], model: Model) -> tuple[list[Turn], int]:
-    """What the model is sent, and how many of the oldest messages are left out because they do not fit."""
-    system = [Turn("system", settings.CHAT_SYSTEM_PROMPT)] if settings.CHAT_SYSTEM_PROMPT else []
-    said = [Turn(message.role, message.text) for message in branch if message.text.strip()]
-    room = model.context - min(ANSWER_ROOM, model.context // ANSWER_SHARE) - sum(turn.tokens for turn in system)
-    kept, left_out = fit(said, room)
-    return [*system, *kept], left_out
 
 
 def title_of(text: str) -> str:

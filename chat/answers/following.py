@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from time import monotonic, time
 from uuid import UUID
 
@@ -12,10 +13,11 @@ from chat.database import in_database
 from chat.events import START, Close, Event, Ping, Position, Reasoning, Reconnect, Started, Status, Token, Usage
 from chat.models import Message
 from chat.readers import Reader
-from chat.replay import Entry, log
+from chat.replay import Entry, LogUnavailable, log
 
 # How long one look into the log waits: bounds the delay of everything that is not an event of the log.
 SLICE_SECONDS = 1.0
+SHORTEST_PAUSE = 0.02
 
 
 class Stream:
@@ -47,18 +49,28 @@ class Stream:
             readers.leave_soon(self._loop, self._reader)
 
 
+@dataclass(slots=True)
+class Shown:
+    """What a reader has in its bubble: of which attempt, and how many characters."""
+
+    attempt: int
+    text: int = 0
+    reasoning: int = 0
+
+
 class Following:
-    """The state of one follower: where it is, and since when nothing has come."""
+    """The state of one follower: where it is, what it shows as far as that is known, and since when nothing has come."""
 
     def __init__(self, reader: Reader, after: Position) -> None:
         assert reader.answer
         self._reader = reader
         self._answer: UUID = reader.answer
         self._position = after
-        self._shown: Message | None = None  # the row as it was last replayed, while the log cannot go on from it
+        self._shown: Shown | None = None  # known from a `started` on
+        self._recovering = False  # the log cannot be asked, or cannot go on from here
+        self._pause = 0.0  # before the next look at the row
         self._pinged = self._told = monotonic()
         self._heard_at = time()
-        self._writing = False
 
     async def frames(self) -> AsyncIterator[bytes]:
         """All bytes of the stream, in as few pieces as there are wake-ups."""
@@ -77,50 +89,62 @@ class Following:
 
     async def _next(self) -> tuple[bytes, bool]:
         """What has come since the last time, and whether that is the end."""
-        found = await log().follow(self._answer, self._position, SLICE_SECONDS)
+        try:
+            found = await log().follow(self._answer, self._position, SLICE_SECONDS)
+        except LogUnavailable:
+            told, self._recovering = self._recovering, True
+            return await self._from_row(b"" if told else sse.frame(Status("recovering", 0)))
+        self._recovering = not found.joined
         if found.joined:
+            self._pause = 0.0
             return self._from_log(found.entries)
         if self._position != START and self._shown is None:
             self._position = START  # stale, future or unknown: the whole answer again
             return b"", False
-        if self._shown is not None:
-            await asyncio.sleep(SLICE_SECONDS)
-        row = await in_database(Message.objects.filter(pk=self._answer).first)
-        return self._from_row(row) if row else (b"", True)
+        return await self._from_row()
 
     def _from_log(self, entries: Sequence[Entry]) -> tuple[bytes, bool]:
+        for entry in entries:
+            event = entry.event
+            if isinstance(event, Started):
+                self._shown = Shown(event.attempt)
+            elif self._shown and isinstance(event, Token):
+                self._shown.text += len(event.text)
+            elif self._shown and isinstance(event, Reasoning):
+                self._shown.reasoning += len(event.text)
         if not entries:
             return b"", False
-        last = entries[-1]
-        self._position, self._shown, self._heard_at = last.position, None, last.at
-        for entry in entries:
-            if isinstance(entry.event, Started | Token | Reasoning):
-                self._writing = not isinstance(entry.event, Started)
-        return b"".join(entry.frame for entry in entries), last.event.final
+        self._position, self._heard_at = entries[-1].position, entries[-1].at
+        return b"".join(entry.frame for entry in entries), entries[-1].event.final
 
-    def _from_row(self, row: Message) -> tuple[bytes, bool]:
-        """The answer as its row has it, or what the row has grown by since it was last shown.
+    async def _from_row(self, piece: bytes = b"") -> tuple[bytes, bool]:
+        """The answer as its row has it, or what the row has grown by since; in the end looked at once a second.
 
-        Afterwards the reader stands at the row's `text_id`, from where the log goes on if it can.
+        Once it shows all that the row has, the reader stands at the row's `text_id`, from where the log goes on if it can.
         """
+        await asyncio.sleep(self._pause)
+        self._pause = min(SLICE_SECONDS, max(SHORTEST_PAUSE, 2 * self._pause))
+        row = await in_database(Message.objects.filter(pk=self._answer).first)
+        if row is None:
+            return piece, True
         events: list[tuple[Event, Position | None]] = []
-        shown = self._shown
-        if shown is None or shown.fence != row.fence or shown.attempt != row.attempt:
-            shown = Message()
+        if self._shown is None or self._shown.attempt != row.attempt:
+            self._shown = Shown(row.attempt)
             events.append((Started(str(row.pk), row.attempt, row.model), Position(row.fence, 0)))
-        if reasoning := row.reasoning[len(shown.reasoning) :]:
+        shown = self._shown
+        if reasoning := row.reasoning[shown.reasoning :]:
             events.append((Reasoning(reasoning), None))
-        if text := row.text[len(shown.text) :]:
+        if text := row.text[shown.text :]:
             events.append((Token(text), None))
         if events:
-            self._heard_at, self._writing = time(), bool(row.text)
-        self._shown, self._position = row, Position.parse(row.text_id)
-        final = row.final_event()
-        if final and row.completion_tokens is not None:
-            events.append((Usage(row.prompt_tokens or 0, row.completion_tokens, row.estimated), None))
-        if final:
+            self._heard_at = time()
+        if len(row.text) >= shown.text and len(row.reasoning) >= shown.reasoning:
+            shown.text, shown.reasoning, self._position = len(row.text), len(row.reasoning), row.text_position
+        if final := row.final_event():
+            if row.completion_tokens is not None:
+                events.append((Usage(row.prompt_tokens or 0, row.completion_tokens, row.estimated), None))
             events.append((final, row.final_position))
-        return b"".join(sse.frame(event, position) for event, position in events), final is not None
+        return piece + b"".join(sse.frame(event, position) for event, position in events), final is not None
 
     def _signs_of_life(self) -> bytes:
         """A ping every 15 s; a status every 5 s in which nothing came."""
@@ -128,8 +152,17 @@ class Following:
         silent = time() - self._heard_at
         if silent >= settings.CHAT_SILENT_SECONDS and now - self._told >= settings.CHAT_SILENT_SECONDS:
             self._told = now
-            piece += sse.frame(Status("silent" if self._writing else "waiting", round(silent)))
+            piece += sse.frame(Status(self._state(), round(silent), self._reader.queue_position))
         if now - self._pinged >= settings.CHAT_PING_SECONDS:
             self._pinged = now
             piece += sse.frame(Ping())
         return piece
+
+    def _state(self) -> str:
+        """Why nothing comes."""
+        if self._reader.queue_position:
+            return "queued"
+        if self._recovering or self._reader.orphaned:
+            return "recovering"
+        wrote = self._shown.text or self._shown.reasoning if self._shown else self._position != START
+        return "silent" if wrote else "waiting"

@@ -5,20 +5,26 @@ request to the provider. The receipt is read from the ended row, so asking again
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from chat import groups
-from chat.answers.asking import Refused
-from chat.database import in_database
-from chat.models import Message
-from chat.replay import log
+from django.conf import settings
 
-# A stop takes some milliseconds; after this long, whoever asked is told to look again.
-PATIENCE = 10.0
+from chat import groups, runner
+from chat.answers.submitting import Refused
+from chat.database import in_database
+from chat.events import START
+from chat.models import Message
+from chat.replay import LogUnavailable, log
+
+# A stop takes some milliseconds, or a lease if the process that writes the answer is gone. After so many seconds more,
+# whoever asked is told to look again.
+PATIENCE = 5.0
 LOOK_AGAIN_SECONDS = 0.5
+BREATH_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,11 @@ async def stop(answer: UUID, by: str) -> Receipt:
 
     The caller has checked the right to stop. Raises Refused if it does not end in time, Message.DoesNotExist if it is gone.
     """
-    last = await log().last(answer)
     row = await in_database(request_stop, answer, by)
     if row.is_open:
+        runner.stop(answer, by)
         await groups.nudge(groups.RUNNERS, "stop", answer=str(answer), by=by)
-        row = await until_ended(answer, last)
+        row = await until_ended(answer)
     return Receipt.of(row)
 
 
@@ -57,21 +63,26 @@ def request_stop(answer: UUID, by: str) -> Message:
     return Message.objects.get(pk=answer)
 
 
-async def until_ended(answer: UUID, last: Any) -> Message:
+async def until_ended(answer: UUID) -> Message:
     """The row once it has ended. The log tells when to look; without it, the row is looked at again and again."""
-    end = monotonic() + PATIENCE
+    end = monotonic() + settings.CHAT_LEASE_SECONDS + PATIENCE
     while monotonic() < end:
-        found = await log().follow(answer, last, LOOK_AGAIN_SECONDS) if last else None
-        if found is None or not found.joined:
-            last = await log().last(answer)
-            await asyncio.sleep(0.02)
-        elif found.entries:
-            last = found.entries[-1].position
-            if not found.entries[-1].event.final:
-                continue
+        await news_of(answer)
         row = await in_database(Message.objects.get, pk=answer)
         if not row.is_open:
             return row
     raise Refused(
         "stopping", "The stop has been noted but is not confirmed yet. Look again in a moment.", retry_after=2
     )
+
+
+async def news_of(answer: UUID) -> None:
+    """Return when the answer may have ended: its log has a final event, or cannot say."""
+    end = monotonic() + LOOK_AGAIN_SECONDS
+    position = START
+    with suppress(LogUnavailable):
+        while (found := await log().follow(answer, position, end - monotonic())).joined and found.entries:
+            position = found.entries[-1].position
+            if found.entries[-1].event.final:
+                return
+    await asyncio.sleep(min(BREATH_SECONDS, max(0.0, end - monotonic())))

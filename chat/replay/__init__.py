@@ -5,9 +5,9 @@ from functools import cache
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from chat.replay.base import Entry, Log, LogUnavailable, Slice
+from chat.replay.base import Entry, Fate, Log, LogUnavailable, Slice
 
-__all__ = ["Entry", "Log", "LogUnavailable", "Slice", "log"]
+__all__ = ["Entry", "Fate", "Log", "LogUnavailable", "Slice", "log"]
 
 
 @cache

@@ -1,9 +1,11 @@
 """The contract of a log: the numbered events of each open answer, kept where every reader can follow them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from time import time
+from typing import ClassVar
 from uuid import UUID
 
 from chat import sse
@@ -30,40 +32,72 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What a log holds after a position: `entries` oldest first, and whether nothing is missing before them.
+    """What a log holds for a reader at a position: `entries`, oldest first, and whether they join on to it.
 
-    `joined` is False when the log cannot continue exactly from the position: it never heard of it, it dropped the
-    events that followed it, or it no longer knows the answer at all. `entries` is then empty and `first` is the
-    oldest position it still has, if any.
+    A reader goes on exactly after a position that the log knows. From any other one it goes on at the newest `started`
+    above it, which empties the bubble. `joined` is False, and `entries` empty, where there is neither.
     """
 
     entries: Sequence[Entry] = ()
     joined: bool = True
-    first: Position | None = None
+
+
+class Fate(Enum):
+    """Why entries were not added."""
+
+    REFUSED = "refused"  # the log is past them: another writer was there
+    LOST = "lost"  # the log has not got what goes before them: it was emptied, or lost its newest events
 
 
 class Log(ABC):
-    """Stores events; knows nothing of rows. Followers pull, so a slow reader costs nothing but its position."""
+    """Stores events; knows nothing of rows. Followers pull, so a slow reader costs nothing but its position.
+
+    Within one answer positions only grow and have no gaps: an entry goes directly after the one before it, with the same
+    fence and the next number. A `started` goes after whatever there is, and so begins a log or begins it anew.
+    """
+
+    shared: ClassVar[bool]  # whether other processes read and write the same log
 
     @abstractmethod
-    async def append(self, entries: Sequence[Entry]) -> set[UUID]:
+    async def append(self, entries: Sequence[Entry]) -> Mapping[UUID, Fate]:
         """Add entries of any number of answers, each answer's in order.
 
-        When this returns they are acknowledged and visible to every reader. Returns the answers whose entries were
-        refused because a writer with a higher fence, or the same position, was there before; nothing of these
-        answers was added. Raises LogUnavailable, and then may be called again with the same entries.
+        When this returns they are acknowledged and visible to every reader, but for the answers it names: nothing of these
+        was added. Raises LogUnavailable if it is not known what became of the entries; the very same ones may then be
+        given again, and count as added if they had been.
         """
 
     @abstractmethod
-    async def follow(self, answer: UUID, after: Position, wait: float) -> Slice:
-        """What comes after a position; if that is nothing yet, wait up to `wait` seconds for more.
+    async def seal(self, answer: UUID, at: Position, *, forget: bool = False) -> None:
+        """Take nothing at or below this position any more; readers do not see the seal, and the next entry follows it.
 
-        An empty joined slice means that the time is over. Safe to cancel at any moment.
+        With `forget`, drop what the log holds as well: no reader joins until a new `started`. A log that is past the position
+        stays as it is. Raises LogUnavailable, and may then be called again.
+        """
+
+    @abstractmethod
+    async def read(self, answer: UUID, after: Position) -> Slice:
+        """What the log holds for a reader at this position, with all that was acknowledged before. Raises LogUnavailable."""
+
+    @abstractmethod
+    async def follow(self, answer: UUID, after: Position, wait: float) -> Slice:
+        """The same, and if that is nothing yet, wait up to `wait` seconds for more. May be a moment behind `read`.
+
+        An empty joined slice means that the time is over. Safe to cancel at any moment. Raises LogUnavailable, also in
+        the middle of a wait.
         """
 
     @abstractmethod
     async def last(self, answer: UUID) -> Position | None:
-        """The newest position of an answer, or None if the log does not know it."""
+        """The newest position of an answer, seals included, or None if the log does not know it. Raises LogUnavailable."""
+
+    async def conclude(self, final: Entry) -> None:
+        """Make known how an ended answer's row ended. A log that has missed something before that gives way to the row.
+
+        Harmless if the log has ended already. Raises LogUnavailable, and may then be called again.
+        """
+        if (await self.append([final])).get(final.answer) is Fate.LOST:
+            await self.seal(final.answer, final.position, forget=True)
 
     async def close(self) -> None:  # noqa: B027 - a log without connections has nothing to close
         """Give back what the log holds. Nothing may be called afterwards."""

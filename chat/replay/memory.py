@@ -1,51 +1,17 @@
 """The log of a single process, in its memory: bounded, and gone with it. The rows keep the text."""
 
-import asyncio
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
-from time import monotonic, time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from time import monotonic
 from uuid import UUID
 
-from chat.events import START, Position, Started
-from chat.replay.base import Entry, Log, Slice
+from chat.events import Position
+from chat.replay.base import Entry, Fate, Log, Slice
+from chat.replay.tape import Mark, Tape, before
 
 # An answer that has been silent for so long is not being written any more.
 ABANDONED_SECONDS = 6 * 3600.0
-
-
-class Tape:
-    """The events of one answer, newest last, and the readers that wait for more."""
-
-    def __init__(self, keep: int) -> None:
-        self.entries: deque[Entry] = deque(maxlen=keep)
-        self.dropped = START  # the newest position that is no longer kept
-        self.more = asyncio.Event()
-
-    @property
-    def last(self) -> Position:
-        return self.entries[-1].position if self.entries else START
-
-    @property
-    def last_at(self) -> float:
-        return self.entries[-1].at
-
-    def add(self, entry: Entry) -> None:
-        if len(self.entries) == self.entries.maxlen:
-            self.dropped = self.entries[0].position
-        self.entries.append(entry)
-
-    def after(self, position: Position) -> Slice:
-        """Exactly what follows the position, or an unjoined slice."""
-        count, known = 0, self.dropped
-        for entry in reversed(self.entries):
-            if entry.position <= position:
-                known = entry.position
-                break
-            count += 1
-        if position != known:
-            return Slice(joined=False, first=self.entries[0].position if self.entries else None)
-        return Slice(entries=list(islice(self.entries, len(self.entries) - count, None)))
 
 
 class MemoryLog(Log):
@@ -55,58 +21,78 @@ class MemoryLog(Log):
     of the row, which holds the rest.
     """
 
+    shared = False
+
     def __init__(self, keep: int = 4096, forget: float = 300.0) -> None:
         self._keep = keep
         self._forget = forget
         self._tapes: dict[UUID, Tape] = {}
+        self._written: dict[UUID, float] = {}  # when each was written last; the oldest first
         self._ended: deque[tuple[float, UUID]] = deque()  # when, which; oldest first
 
-    async def append(self, entries: Sequence[Entry]) -> set[UUID]:
+    async def append(self, entries: Sequence[Entry]) -> Mapping[UUID, Fate]:
         self._sweep()
-        fresh: dict[UUID, list[Entry]] = {}
+        by_answer: dict[UUID, list[Entry]] = {}
         for entry in entries:
-            fresh.setdefault(entry.answer, []).append(entry)
-        refused = set()
-        for answer, new in fresh.items():
-            tape = self._tapes.get(answer)
-            if tape and new[0].position <= tape.last:
-                refused.add(answer)
-                continue
-            if tape is None:
-                tape = self._tapes[answer] = Tape(self._keep)
-                if not isinstance(new[0].event, Started):
-                    tape.dropped = Position(new[0].position.fence, new[0].position.seq - 1)
-            for entry in new:
-                tape.add(entry)
-            if new[-1].event.final:
-                self._ended.append((monotonic(), answer))
-            tape.more.set()
-            tape.more = asyncio.Event()
-        return refused
+            by_answer.setdefault(entry.answer, []).append(entry)
+        fates = {}
+        for answer, given in by_answer.items():
+            tape = self._tapes.get(answer) or Tape(answer, self._keep)
+            fresh = [entry for entry in given if entry.position > tape.last]
+            if fate := fate_of(tape, given, fresh):
+                fates[answer] = fate
+            elif fresh:
+                self._write(tape, fresh)
+        return fates
+
+    def _write(self, tape: Tape, items: Sequence[Entry | Mark]) -> None:
+        tape.add(items)
+        self._tapes[tape.answer] = tape
+        self._written.pop(tape.answer, None)
+        self._written[tape.answer] = monotonic()
+        if isinstance(items[-1], Entry) and items[-1].event.final:
+            self._ended.append((monotonic(), tape.answer))
+
+    async def seal(self, answer: UUID, at: Position, *, forget: bool = False) -> None:
+        tape = self._tapes.get(answer) or Tape(answer, self._keep)
+        if tape.last < at or (forget and tape.last == at):
+            self._write(tape, [Mark(at, tape.last if answer in self._tapes else None, forget)])
+
+    async def read(self, answer: UUID, after: Position) -> Slice:
+        return await self.follow(answer, after, 0)
 
     async def follow(self, answer: UUID, after: Position, wait: float) -> Slice:
         tape = self._tapes.get(answer)
-        if tape is None:
-            return Slice(joined=False)
-        found = tape.after(after)
-        if found.entries or not found.joined or wait <= 0:
-            return found
-        try:
-            async with asyncio.timeout(wait):
-                await tape.more.wait()
-        except TimeoutError:
-            return found
-        return tape.after(after)
+        return await tape.follow(after, wait) if tape else Slice(joined=False)
 
     async def last(self, answer: UUID) -> Position | None:
         tape = self._tapes.get(answer)
         return tape.last if tape else None
 
     def _sweep(self) -> None:
-        """Forget the answers that ended long enough ago."""
+        """Forget the answers that ended long enough ago, and those that were left without an end."""
         limit = monotonic() - self._forget
         while self._ended and self._ended[0][0] <= limit:
-            self._tapes.pop(self._ended.popleft()[1], None)
-        # Answers that were deleted while they were written never end; they are at the front when their time has come.
-        while self._tapes and (oldest := next(iter(self._tapes.values()))).last_at < time() - ABANDONED_SECONDS:
-            self._tapes.pop(oldest.entries[-1].answer)
+            self._drop(self._ended.popleft()[1])
+        limit = monotonic() - ABANDONED_SECONDS
+        while self._written and (oldest := next(iter(self._written.items())))[1] < limit:
+            self._drop(oldest[0])
+
+    def _drop(self, answer: UUID) -> None:
+        self._tapes.pop(answer, None)
+        self._written.pop(answer, None)
+
+
+def fate_of(tape: Tape, given: Sequence[Entry], fresh: Sequence[Entry]) -> Fate | None:
+    """Why these entries, of which the fresh ones are beyond the tape, cannot be added; None if they can."""
+    held = {item.position: item for item in tape.items} if len(fresh) < len(given) else {}
+    for entry in given[: len(given) - len(fresh)]:
+        there = held.get(entry.position)
+        if not isinstance(there, Entry) or (there.event, there.at) != (entry.event, entry.at):
+            return Fate.REFUSED
+    if fresh and before(fresh[0]) not in (None, tape.last):
+        return Fate.LOST
+    for earlier, later in pairwise(fresh):
+        if later.position <= earlier.position or before(later) not in (None, earlier.position):
+            return Fate.LOST
+    return None

@@ -1,7 +1,7 @@
 """The work of a process: provider -> log -> row, for every answer it writes.
 
 `start()` makes this process a runner, `begin()` hands it an answer, `drain()` ends its service. All other processes
-reach it by nudges on the group `runners` and by `stop_by` on the row.
+reach it by nudges on the group `runners` and by `stop_by` on the row. `recover()` is for a command that runs beside servers.
 """
 
 import asyncio
@@ -9,25 +9,47 @@ import logging
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Q
 
 from chat import groups
 from chat.database import in_database
-from chat.runner import rows
-from chat.runner.flusher import Flusher
-from chat.runner.talk import Job
+from chat.models import Message
+from chat.replay import log
+from chat.runner import claims
+from chat.runner.alone import AlreadyRunning, be_alone
+from chat.runner.claims import out_of_time
+from chat.runner.jobs import Job, prompt_for
+from chat.runner.recovery import INTERRUPTED, Recovery
+from chat.runner.runs import Runs
 
-__all__ = ["Job", "begin", "drain", "is_draining", "is_running", "start"]
+__all__ = [
+    "AlreadyRunning",
+    "Job",
+    "be_alone",
+    "begin",
+    "drain",
+    "is_draining",
+    "is_running",
+    "out_of_time",
+    "prompt_for",
+    "recover",
+    "start",
+    "stop",
+]
 
 logger = logging.getLogger(__name__)
 
-_flusher: Flusher | None = None
+# To close connections to providers and store the ends, once the time for finishing is over.
+LAST_WORDS_SECONDS = 3.0
+
+_runs: Runs | None = None
 _ear: asyncio.Task[None] | None = None
 _draining = False
 
 
 def is_running() -> bool:
     """Whether this process can take a job."""
-    return _flusher is not None and not _draining
+    return _runs is not None and not _draining
 
 
 def is_draining() -> bool:
@@ -36,48 +58,64 @@ def is_draining() -> bool:
 
 
 async def start() -> None:
-    """Begin to work, after ending what a previous life of this only process left open."""
-    global _flusher, _ear, _draining
-    orphans = await in_database(rows.interrupt_all)
-    if orphans:
-        logger.warning("%d answers were open when the last server stopped; they are interrupted now", orphans)
-    _flusher, _draining = Flusher(), False
-    _ear = asyncio.create_task(_obey(_flusher))
+    """Begin to work. The only process there is first ends what its previous life left open."""
+    global _runs, _ear, _draining
+    if not log().shared:
+        count, _ = await recover(Q())
+        logger.log(
+            logging.WARNING if count else logging.INFO,
+            "%d answers were open when the last server stopped; they are interrupted now",
+            count,
+        )
+    _runs, _draining = Runs(), False
+    _ear = asyncio.create_task(_obey(_runs))
 
 
 def begin(job: Job) -> None:
     """Write this answer. May be called from any thread, once its row is committed."""
-    if _flusher is None:
+    if _runs is None:
         raise RuntimeError("this process has no runner: serve it with script/server or manage.py runserver")
-    _flusher.start_soon(job)
+    _runs.start_soon(job)
+
+
+def stop(answer: UUID, by: str) -> None:
+    """Stop an answer if this process writes it. For the loop's thread."""
+    if _runs:
+        _runs.stop(answer, by)
 
 
 async def drain() -> None:
     """Take no more jobs, let the running ones finish within CHAT_DRAIN_SECONDS, interrupt the rest, and stop."""
-    global _flusher, _draining
+    global _runs, _draining
     _draining = True
-    if _flusher is None:
+    if _runs is None:
         return
-    if await _settle(_flusher, settings.CHAT_DRAIN_SECONDS):
-        for run in list(_flusher.runs.values()):
-            run.fail("interrupted", rows.INTERRUPTED)
-        await _settle(_flusher, 3.0)
+    if not await _runs.settle(settings.CHAT_DRAIN_SECONDS):
+        _runs.interrupt(INTERRUPTED)
+        await _runs.settle(LAST_WORDS_SECONDS)
     if _ear:
         _ear.cancel()
-    await _flusher.close()
-    _flusher = None
+    await _runs.close()
+    _runs = None
 
 
-async def _settle(flusher: Flusher, seconds: float) -> bool:
-    """Wait until no run is left; True if some are when the time is over."""
-    if tasks := flusher.writing():
-        await asyncio.wait(tasks, timeout=seconds)
-    return bool(flusher.writing())
+async def recover(held: Q, *, without_log: bool = False) -> tuple[int, int]:
+    """End every open answer that is held as `held` says, and close the ledger of what is over.
+
+    Returns how many were ended, and how many could not be, since the log is away. Nothing is begun again.
+    """
+    recovery = Recovery(None, without_log=without_log)
+    for answer in await in_database(lambda: list(Message.objects.open().filter(held).values_list("pk", flat=True))):
+        await recovery.take_over(answer, held)
+    taken = len(recovery.held)
+    for answer in list(recovery.held):
+        await recovery.finish(answer)
+    await in_database(claims.close_strays, claims.stray_age() if log().shared else 0)
+    return taken - len(recovery.held), len(recovery.held)
 
 
-async def _obey(flusher: Flusher) -> None:
+async def _obey(runs: Runs) -> None:
     """Stop what other doors ask to be stopped. A nudge that is lost is made good by the next checkpoint."""
     async for kind, data in groups.listen(groups.RUNNERS):
-        run = flusher.runs.get(UUID(data["answer"]))
-        if kind == "stop" and run:
-            run.stop(data["by"])
+        if kind == "stop":
+            runs.stop(UUID(data["answer"]), data["by"])

@@ -1,13 +1,13 @@
 """What a run writes to the database: each function is one whole transaction, called off the loop."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 
-from chat.events import Error, Event, Position, Usage
+from chat.events import START, Error, Event, Position, Usage
 from chat.models import Conversation, Message, ModelCall, Status, lease_end, status_after
 
 INTERRUPTED = "The server stopped while this answer was being written. What was written is kept."
@@ -15,72 +15,70 @@ INTERRUPTED = "The server stopped while this answer was being written. What was 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The acknowledged state of one answer: exactly what its log holds up to `text_id`."""
+    """The acknowledged state of one answer: exactly what its log holds up to `text_id`.
+
+    Where `new_fence` is above `fence`, the log does not hold it: the row itself acknowledges what the run had written up to
+    `up_to`, and takes the new fence.
+    """
 
     answer: UUID
     fence: int
+    new_fence: int
     text: str
     reasoning: str
     text_id: Position
     completion_tokens: int
     ttft_ms: int | None
+    up_to: Position = START
 
 
 @transaction.atomic
-def checkpoint(owner: str, changed: Sequence[Checkpoint]) -> dict[UUID, tuple[int, str]]:
-    """Store what changed, renew this process's leases, and say which answers are still its own.
+def checkpoint(
+    owner: str, changed: Sequence[Checkpoint], places: Mapping[UUID, int | None]
+) -> dict[UUID, tuple[int, str]]:
+    """Store what changed and who waits at which place, renew this process's leases, and say which answers are still its own.
 
     Returns fence and `stop_by` of each open answer that `owner` holds: an answer that is missing has been lost.
     """
-    table, pk = Message._meta.db_table, Message._meta.pk
     if changed:
-        rows = sorted(changed, key=lambda row: row.answer)
         with connection.cursor() as cursor:
-            cursor.executemany(
-                f"UPDATE {table} SET text = %s, reasoning = %s, text_id = %s, completion_tokens = %s, ttft_ms = %s,"  # noqa: S608
-                " estimated = %s WHERE id = %s AND fence = %s AND status = 'open'",
-                [
-                    (
-                        row.text,
-                        row.reasoning,
-                        str(row.text_id),
-                        row.completion_tokens,
-                        row.ttft_ms,
-                        True,
-                        pk.get_db_prep_value(row.answer, connection),
-                        row.fence,
-                    )
-                    for row in rows
-                ],
-            )
+            cursor.executemany(SAVE, [values(row) for row in sorted(changed, key=lambda row: row.answer)])
+    for answer, place in sorted(places.items()):
+        Message.objects.open().filter(pk=answer, lease_owner=owner).update(queue_position=place)
     mine = Message.objects.open().filter(lease_owner=owner)
     mine.update(lease_until=lease_end())
     return {pk: (fence, stop_by) for pk, fence, stop_by in mine.values_list("pk", "fence", "stop_by")}
 
 
+SAVE = (
+    f"UPDATE {Message._meta.db_table} SET text = %s, reasoning = %s, text_id = %s, completion_tokens = %s, ttft_ms = %s,"  # noqa: S608
+    " estimated = %s, fence = %s WHERE id = %s AND fence = %s AND status = 'open'"
+)
+
+
+def values(row: Checkpoint) -> tuple[Any, ...]:
+    """The parameters of SAVE."""
+    key = Message._meta.pk.get_db_prep_value(row.answer, connection)
+    said = (row.text, row.reasoning, str(row.text_id), row.completion_tokens, row.ttft_ms, True)
+    return (*said, row.new_fence, key, row.fence)
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an answer ended: its last words, its final event, and what the call cost."""
+    """How an answer ended: its last words, its final event, and what the call cost, if one is open."""
 
     last: Checkpoint
     final: Event
     final_id: Position
-    call: UUID
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    estimated: bool
-    reasoning_ms: int | None
+    call: UUID | None
+    usage: Usage
+    reasoning_ms: int | None = None
 
 
 @transaction.atomic
 def end(ending: Ending) -> bool:
-    """Close the answer and its model call. False if somebody else closed the answer before; repeating is harmless."""
-    usage: dict[str, Any] = {
-        "prompt_tokens": ending.prompt_tokens,
-        "completion_tokens": ending.completion_tokens,
-        "estimated": ending.estimated,
-    }
-    last = ending.last
+    """Close the answer and its model call. False, and nothing is changed, if somebody else closed or took the answer before."""
+    last, usage = ending.last, asdict(ending.usage)
     won = Message.end(
         last.answer,
         last.fence,
@@ -92,8 +90,9 @@ def end(ending: Ending) -> bool:
         reasoning_ms=ending.reasoning_ms,
         **usage,
     )
-    close_call(ending.call, ending.final, usage)
     if won:
+        if ending.call:
+            close_call(ending.call, ending.final, usage)
         touched = Message.objects.filter(pk=last.answer).values("conversation")
         for conversation in Conversation.objects.filter(pk__in=touched):
             conversation.save(update_fields=["updated_at"])
@@ -123,30 +122,3 @@ def repeat_call(failed: UUID, fresh: UUID) -> None:
     ModelCall.objects.create(
         pk=fresh, answer_id=call.answer_id, user_id=call.user_id, provider=call.provider, model=call.model
     )
-
-
-@transaction.atomic
-def interrupt(answer: UUID) -> None:
-    """End an answer that nobody is writing any more, if it is still open.
-
-    The fence is raised first, so that whoever might still hold the answer has lost it.
-    """
-    row = Message.objects.open().select_for_update().filter(pk=answer).first()
-    if row is None:
-        return
-    fence = row.fence + 1
-    Message.objects.filter(pk=answer).update(fence=fence)
-    final = Error("interrupted", INTERRUPTED, retryable=True, request_id=row.request_id)
-    Message.end(answer, fence, final, Position(fence, 1))
-    for call in ModelCall.objects.filter(answer=answer, outcome=Status.OPEN):
-        close_call(call.pk, final, {"completion_tokens": row.completion_tokens or 0, "estimated": True})
-
-
-def interrupt_all() -> int:
-    """End every open answer, at the start of the only process there is: nobody can be writing them. Returns how many."""
-    orphans = list(Message.objects.open().values_list("pk", flat=True))
-    for answer in orphans:
-        interrupt(answer)
-    for call in ModelCall.objects.filter(outcome=Status.OPEN).values_list("pk", flat=True):
-        ModelCall.close(call, Status.INTERRUPTED, error_code="interrupted", estimated=True)
-    return len(orphans)

@@ -9,13 +9,14 @@ from django.db import Error as StorageError
 
 from chat import groups
 from chat.database import in_database
-from chat.events import Done, Error, Event, Position, Reasoning, Started, Token, Usage
+from chat.events import Done, Error, Event, Position, Started, Token, Usage
 from chat.models import status_after
 from chat.providers import ProviderError
-from chat.replay import Entry
 from chat.runner import rows
-from chat.runner.coalesce import Coalescer
-from chat.runner.talk import Job, Talk
+from chat.runner.draft import Draft
+from chat.runner.jobs import Job
+from chat.runner.slots import Slots
+from chat.runner.talk import Talk
 
 logger = logging.getLogger(__name__)
 
@@ -34,106 +35,63 @@ class Run:
     That task is never cancelled: stopping cancels the inner task that pulls, so the end always gets written.
     """
 
-    def __init__(self, job: Job, writer: Writer) -> None:
+    def __init__(self, job: Job, writer: Writer, slots: Slots) -> None:
         self.job = job
+        self.draft = Draft(job)
         self.task: asyncio.Task[None] | None = None
         self.stopping = False
-        self.lost = False
+        self.lost = False  # another process holds the answer, or nobody
+        self.mute = False  # nothing more of it may go to the log
         self.settled = False  # the row has ended, by this run or by another process
-        self.ttft_ms: int | None = None
-        self.position = Position(job.fence, 0)
         self.alone_since: float | None = None
         self.had_company = False
         self._writer = writer
-        self._news = Coalescer()
+        self._slots = slots
         self._pull: asyncio.Task[Done] | None = None
         self._verdict: Done | Error | None = None
         self._talk = Talk(job, self._hear)
-        self._text: list[str] = []  # acknowledged by the log
-        self._reasoning: list[str] = []
-        self._text_id = Position(job.fence, 0)
-        self._deltas = 0
-        self._saved_id = self._text_id
 
     async def live(self) -> None:
         """The whole life of the run."""
-        self.write(Started(str(self.job.answer), self.job.attempt, self.job.prompt.model), now=True)
+        self._write(Started(str(self.job.answer), self.job.attempt, self.job.prompt.model), now=True)
+        if self.job.kept:
+            self._write(Token(self.job.kept, 0), now=True)
         await self._tell("answer.opened")
         final = await self._outcome()
         await self._finish(final)
 
     def stop(self, by: str) -> None:
         """Close the upstream and end the answer as stopped. The first verdict counts."""
-        self.give_up(Done("stopped", by))
+        self._give_up(Done("stopped", by))
 
     def fail(self, code: str, message: str, *, retryable: bool = True) -> None:
         """Close the upstream and end the answer with an error."""
-        self.give_up(self._error(code, message, retryable))
+        self._give_up(self._error(code, message, retryable))
 
-    def give_up(self, verdict: Done | Error) -> None:
+    def lose(self) -> None:
+        """Another process holds the answer now: close the upstream and write nothing more."""
+        self.lost = self.mute = True
+        self._give_up(self._error("lost", "", retryable=False))
+
+    def check_deadlines(self, now: float) -> None:
+        """Give up on a provider that is silent for too long, or has been writing for too long."""
+        overdue = self._talk.overdue(now)
+        if isinstance(overdue, Done):
+            self._give_up(overdue)
+        elif overdue:
+            self.fail("timeout", overdue)
+
+    def _give_up(self, verdict: Done | Error) -> None:
         if self._verdict is None:
             self._verdict = verdict
             self.stopping = True
             if self._pull:
                 self._pull.cancel()
 
-    def lose(self) -> None:
-        """Another process holds the answer now: close the upstream and write nothing more."""
-        self.lost = self.settled = True
-        self.give_up(self._error("lost", "", retryable=False))
-
-    def check_deadlines(self, now: float) -> None:
-        """Give up on a provider that is silent for too long, or has been writing for too long."""
-        overdue = self._talk.overdue(now)
-        if isinstance(overdue, Done):
-            self.give_up(overdue)
-        elif overdue:
-            self.fail("timeout", overdue)
-
-    # What the flusher does with a run
-
-    def write(self, event: Event, *, now: bool = False) -> None:
+    def _write(self, event: Event, *, now: bool = False) -> None:
         """Add an event to what the next flush takes."""
-        self._news.add(event)
+        self.draft.write(event)
         self._writer.touch(self, now=now)
-
-    def take(self) -> list[Entry]:
-        """What was written since the last flush, at its final positions."""
-        entries = []
-        for event in self._news.take():
-            self.position = self.position.next()
-            entries.append(Entry(self.job.answer, self.position, event))
-        return entries
-
-    def acknowledge(self, entries: list[Entry]) -> None:
-        """The log has these entries: from now on they may be stored and counted."""
-        for entry in entries:
-            event = entry.event
-            if isinstance(event, Token):
-                self._text.append(event.text)
-            elif isinstance(event, Reasoning):
-                self._reasoning.append(event.text)
-            else:
-                continue
-            self._deltas += event.n
-            self._text_id = entry.position
-            if self.ttft_ms is None:
-                self.ttft_ms = self._since_asked()
-
-    def checkpoint(self, *, always: bool = False) -> rows.Checkpoint | None:
-        """The acknowledged state, if it is news since the last time."""
-        if self._text_id == self._saved_id and not always:
-            return None
-        self._text = ["".join(self._text)]
-        self._reasoning = ["".join(self._reasoning)]
-        job = self.job
-        return rows.Checkpoint(
-            job.answer, job.fence, self._text[0], self._reasoning[0], self._text_id, self._deltas, self.ttft_ms
-        )
-
-    def saved(self, checkpoint: rows.Checkpoint) -> None:
-        """This state is stored."""
-        self._saved_id = checkpoint.text_id
 
     # From the provider to a verdict
 
@@ -141,7 +99,7 @@ class Run:
         """Pull until the provider is finished, has failed, or a verdict cancels it."""
         if self._verdict:  # stopped before the first step
             return self._verdict
-        self._pull = asyncio.create_task(self._talk.go())
+        self._pull = asyncio.create_task(self._take_turn())
         await asyncio.wait([self._pull])
         if self._pull.cancelled():
             return self._verdict or self._error("provider", "The provider closed the connection.")
@@ -153,9 +111,14 @@ class Run:
         logger.error("a provider broke its contract", exc_info=error)
         return self._error("internal", "Something went wrong on this server. It has been noted.")
 
+    async def _take_turn(self) -> Done:
+        """Wait until the provider has room for one more, and talk with it."""
+        async with self._slots.turn(self.job):
+            return await self._talk.go()
+
     def _hear(self, event: Event) -> None:
         """The first delta goes out at once, the others with the next flush."""
-        self.write(event, now=self._talk.heard == 1)
+        self._write(event, now=self._talk.heard == 1)
 
     # The end
 
@@ -163,39 +126,38 @@ class Run:
         """Flush what was heard, close the row, and only then let anybody see the final event."""
         self.stopping = True
         usage = self._talk.cost()
-        if self.lost:
+        if isinstance(final, Done) or self._talk.heard:
+            self._write(usage)
+        if not self.lost:
+            await self._writer.flush(self)
+        if isinstance(final, Done):
+            final = Done(final.reason, final.by, self.draft.ttft_ms, self._since_asked())
+        won = await self._end_row(final, usage)
+        self.settled = True
+        if not won:
             await in_database(rows.close_lost_call, self._talk.call, usage)
             return
-        if isinstance(final, Done) or self._talk.heard:
-            self.write(usage)
-        await self._writer.flush(self)
-        if isinstance(final, Done):
-            final = Done(final.reason, final.by, self.ttft_ms, self._since_asked())
-        if await self._end_row(final, usage):
-            self.write(final)
+        if self.draft.all_taken:
+            self._write(final)
             await self._writer.flush(self)
-            await self._tell("answer.ended", status=status_after(final))
+        else:
+            self.mute = True  # the log has missed something, so readers have the end from the row
+        await self._tell("answer.ended", status=status_after(final))
 
     async def _end_row(self, final: Done | Error, usage: Usage) -> bool:
-        """COMMIT the end. Tried again for as long as the database is away: nobody else has the last words."""
-        last = self.checkpoint(always=True)
-        assert last is not None
-        ending = rows.Ending(
-            last,
-            final,
-            self.position.next(),
-            self._talk.call,
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.estimated,
-            self._talk.thought_ms,
-        )
+        """COMMIT the end. Tried again for as long as the database is away: nobody else has the last words.
+
+        Returns False if the answer has been taken over or deleted.
+        """
         tries = 0
         while not self.lost:
+            last = self.draft.whole()
+            final_id = self.draft.position.next() if last.new_fence == last.fence else Position(last.new_fence, 1)
+            ending = rows.Ending(last, final, final_id, self._talk.call, usage, self._talk.thought_ms)
             try:
                 won = await in_database(rows.end, ending)
-                self.settled = True
-                return won
+                if won or self.draft.fence == last.fence:
+                    return won
             except StorageError:
                 logger.warning("the end of answer %s cannot be stored yet", self.job.answer, exc_info=not tries)
                 tries += 1

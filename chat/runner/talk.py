@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from time import monotonic
-from uuid import UUID
 
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
 from chat.database import in_database
 from chat.events import Done, Event, Reasoning, Token, Usage
-from chat.providers import Prompt, Provider, ProviderError, truncated
+from chat.providers import ProviderError, truncated
 from chat.runner import rows
+from chat.runner.jobs import Job
 
 # A provider that asks for a longer wait than this gets no automatic repetition.
 LONGEST_RETRY_WAIT = 10.0
@@ -22,22 +21,6 @@ RETRY_WAIT = 0.5
 USAGE_SECONDS = 5.0
 # Deltas longer than this on average hold several tokens each, so counting them would bill too little.
 LONGEST_TOKEN = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Everything a run needs to know. `asked` is when the question arrived, on this process's monotonic clock."""
-
-    answer: UUID
-    conversation: UUID
-    user: int
-    fence: int
-    attempt: int
-    call: UUID
-    request_id: str
-    prompt: Prompt
-    provider: Provider
-    asked: float
 
 
 class Talk:
@@ -55,12 +38,14 @@ class Talk:
         self._size = 0
         self._usage: Usage | None = None
         self._concluded: Done | None = None
+        self._begun_at: float | None = None
         self._sent_at: float | None = None
         self._heard_at = 0.0
         self._thinking_since: float | None = None
 
     async def go(self) -> Done:
         """Ask once, and once more if the first request failed in a passing way before anything was heard."""
+        self._begun_at = monotonic()
         try:
             return await self._ask()
         except ProviderError as error:
@@ -83,7 +68,7 @@ class Talk:
             return "The model did not begin to answer in time."
         if self.heard and silent > settings.CHAT_GAP_SECONDS:
             return "The model fell silent in the middle of its answer. What it wrote is kept."
-        if now - self._job.asked > settings.CHAT_ANSWER_SECONDS:
+        if now - (self._begun_at or now) > settings.CHAT_ANSWER_SECONDS:
             return "The model took too long over its answer. What it wrote is kept."
         return ""
 

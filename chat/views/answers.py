@@ -1,6 +1,7 @@
 """The doors of answers: ask, regenerate, follow, look, stop."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -10,11 +11,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from chat import answers, runner, sse
-from chat.answers import Asked, Refused, Stream, Submitted
+from chat.answers import Asked, Busy, Refused, Stream, Submitted
 from chat.events import START, Position
 from chat.models import Message
 from chat.readers import Credential, Reader
 from chat.views.doors import door, is_htmx
+
+BACKGROUND = "u=7"  # the urgency of work that nobody waits for, RFC 9218 section 4.1
 
 
 @door("POST")
@@ -34,12 +37,38 @@ async def new_message(request: HttpRequest, conversation: UUID) -> HttpResponseB
 
 
 @door("POST")
+async def edit(request: HttpRequest, message: UUID) -> HttpResponseBase:
+    """A question in other words."""
+    text, model, submitted = read_question(request)
+    return await opened(request, await after_stopping(answers.edit, request.user, message, text, model, submitted))
+
+
+@door("POST")
 async def regenerate(request: HttpRequest, answer: UUID) -> HttpResponseBase:
     """The same question once more."""
+    return await another(request, answers.regenerate, answer)
+
+
+@door("POST")
+async def go_on(request: HttpRequest, answer: UUID) -> HttpResponseBase:
+    """The rest of an answer that was cut off."""
+    return await another(request, answers.go_on, answer)
+
+
+async def another(request: HttpRequest, verb: Callable[..., Asked], answer: UUID) -> HttpResponseBase:
+    """One more answer to the question of this one."""
     body = read_body(request)
-    submitted = submission(request, body)
-    asked = await sync_to_async(answers.regenerate)(request.user, answer, body.get("model", ""), submitted)
+    asked = await after_stopping(verb, request.user, answer, body.get("model", ""), submission(request, body))
     return await opened(request, asked, partial="chat/_answer.html")
+
+
+async def after_stopping(verb: Callable[..., Asked], *args: Any) -> Asked:
+    """Do it; if an answer is being written there, stop that one first. What would be refused anyway stops nothing."""
+    try:
+        return await sync_to_async(verb)(*args)
+    except Busy as busy:
+        await answers.stop(busy.answer, by="user")
+        return await sync_to_async(verb)(*args)
 
 
 @door("GET")
@@ -108,7 +137,8 @@ def read_question(request: HttpRequest) -> tuple[Any, Any, Submitted]:
 def submission(request: HttpRequest, body: dict[str, Any]) -> Submitted:
     """The request as its idempotency key remembers it, without what changes from try to try."""
     kept = {name: value for name, value in body.items() if name != "csrfmiddlewaretoken"}
-    return Submitted(request.headers.get("Idempotency-Key", ""), request.path, kept)
+    background = BACKGROUND in request.headers.get("Priority", "").replace(" ", "").split(",")
+    return Submitted(request.headers.get("Idempotency-Key", ""), request.path, kept, background)
 
 
 async def opened(request: HttpRequest, asked: Asked, partial: str = "chat/_exchange.html") -> HttpResponseBase:

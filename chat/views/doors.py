@@ -23,6 +23,7 @@ STATUS = {
     "not_found": 404,
     "method": 405,
     "busy": 409,
+    "finished": 409,
     "deleted": 410,
     "too_large": 413,
     "empty": 422,

@@ -1,17 +1,14 @@
-"""The rows: conversations, their messages, the ledger of model calls, bearer tokens, and submissions.
+"""Conversations and their messages.
 
 A conversation is a tree of messages by `parent`. An assistant message is an *answer*: while its status is `open` a run
 writes it under a lease, and exactly one conditional UPDATE (`end`) closes it. Rows that have ended never open again.
 """
 
-import hashlib
-import secrets
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.functional import cached_property
@@ -118,10 +115,12 @@ class Message(models.Model):
     model = models.CharField(max_length=200, blank=True)
     is_demo = models.BooleanField(default=False)
     reasoning = models.TextField(blank=True)
+    kept = models.PositiveIntegerField(default=0)  # characters of `text` that it took over from the answer it continues
     attempt = models.PositiveSmallIntegerField(default=1)
     fence = models.PositiveIntegerField(default=1)
     lease_owner = models.CharField(max_length=64, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+    queue_position = models.PositiveIntegerField(null=True, blank=True)  # from 1, while it waits for its turn
     stop_by = models.CharField(max_length=16, blank=True)
     text_id = models.CharField(max_length=64, blank=True)
     final_id = models.CharField(max_length=64, blank=True)
@@ -157,6 +156,12 @@ class Message(models.Model):
         return self.status == Status.OPEN
 
     @property
+    def can_go_on(self) -> bool:
+        """Whether it has ended before it was finished, and there is a text to continue."""
+        cut = self.status != Status.DONE or self.reason == "length"
+        return cut and not self.is_open and bool(self.text.strip()) and len(self.text) < settings.CHAT_MAX_ANSWER_CHARS
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Completion tokens a second between the first token and the end; None where that is too short to tell."""
         writing = (self.ms or 0) - (self.ttft_ms or 0)
@@ -170,14 +175,25 @@ class Message(models.Model):
             return Done(self.reason, self.stop_by or None, self.ttft_ms, self.ms)
         return None
 
+    @property
+    def text_position(self) -> Position:
+        """Where the newest event that the text contains stands in the log.
+
+        `<fence>-0` says that the text is ahead of the log, which has nothing of this fence yet.
+        """
+        return Position.of(self.text_id)
+
     @cached_property
     def final_position(self) -> Position:
-        """Where the final event stands in the log; from the start for a row without one."""
-        return Position.parse(self.final_id)
+        """Where the final event stands in the log; the start for a row without one."""
+        return Position.of(self.final_id)
 
     @classmethod
     def end(cls, answer: UUID, fence: int, final: Event, final_id: Position, **fields: Any) -> bool:
-        """Close an open answer, if it is still open and this fence still holds it. True for the one who won."""
+        """Close an open answer, if it is still open and this fence still holds it. True for the one who won.
+
+        The fence of `final_id` is the row's from then on. It is higher where the log has missed something of the text.
+        """
         if isinstance(final, Error):
             fields |= {
                 "error_code": final.code,
@@ -195,7 +211,15 @@ class Message(models.Model):
         won = (
             cls.objects.open()
             .filter(pk=answer, fence=fence)
-            .update(status=status_after(final), final_id=str(final_id), lease_owner="", lease_until=None, **fields)
+            .update(
+                status=status_after(final),
+                fence=final_id.fence,
+                final_id=str(final_id),
+                lease_owner="",
+                lease_until=None,
+                queue_position=None,
+                **fields,
+            )
         )
         return won == 1
 
@@ -203,71 +227,3 @@ class Message(models.Model):
 def lease_end() -> Any:
     """When a lease taken now runs out, by the database's clock: processes need not agree on theirs."""
     return Now() + timedelta(seconds=settings.CHAT_LEASE_SECONDS)
-
-
-class ModelCall(models.Model):
-    """The ledger: one row per request to a provider, opened before it is sent and closed whatever happens."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    answer = models.ForeignKey(Message, models.SET_NULL, null=True, related_name="calls")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="model_calls")
-    provider = models.CharField(max_length=40)
-    model = models.CharField(max_length=200)
-    outcome = models.CharField(max_length=12, choices=Status, default=Status.OPEN)
-    error_code = models.CharField(max_length=40, blank=True)
-    opened_at = models.DateTimeField(auto_now_add=True)
-    closed_at = models.DateTimeField(null=True, blank=True)
-    prompt_tokens = models.PositiveIntegerField(null=True, blank=True)
-    completion_tokens = models.PositiveIntegerField(null=True, blank=True)
-    estimated = models.BooleanField(default=False)
-
-    class Meta:
-        ordering = ("-opened_at",)
-        indexes: ClassVar = [models.Index(fields=["-opened_at"])]
-
-    def __str__(self) -> str:
-        return f"{self.model} {self.pk}"
-
-    @classmethod
-    def close(cls, call: UUID, outcome: str, **fields: Any) -> None:
-        """Close an open call; one that is closed stays as it is."""
-        cls.objects.filter(pk=call, outcome=Status.OPEN).update(outcome=outcome, closed_at=Now(), **fields)
-
-
-class Submission(models.Model):
-    """An idempotency key that a user sent, and the answer it opened. Kept as long as the user is."""
-
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
-    key = models.CharField(max_length=200)
-    fingerprint = models.CharField(max_length=64)
-    answer = models.ForeignKey(Message, models.SET_NULL, null=True, related_name="+")
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["user", "key"], name="one_submission_per_key")]
-
-    def __str__(self) -> str:
-        return self.key
-
-
-class ApiToken(models.Model):
-    """A personal bearer token for programs. Only its SHA-256 is stored; the token itself is shown once."""
-
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
-    name = models.CharField(max_length=60, blank=True)
-    digest = models.CharField(max_length=64, unique=True, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    def __str__(self) -> str:
-        return f"{self.name or 'token'} of {self.user}"
-
-    @staticmethod
-    def hash(token: str) -> str:
-        return hashlib.sha256(token.encode()).hexdigest()
-
-    @classmethod
-    def create_for(cls, user: AbstractBaseUser, name: str = "") -> str:
-        """Make a token for the user and return it; it cannot be read again."""
-        token = f"parley_{secrets.token_urlsafe(32)}"
-        cls.objects.create(user=user, name=name, digest=cls.hash(token))
-        return token
