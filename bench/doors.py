@@ -76,8 +76,9 @@ class State:
         return iter([whole(200, b"{}")]), None
 
     def read_ledger(self, headers: dict[str, str], body: bytes) -> tuple[Steps, None]:
-        """GET /ledger: every call."""
-        return iter([whole(200, json.dumps([asdict(call) for call in self.ledger.calls()]).encode())]), None
+        """GET /ledger: every call, from the number in the header X-First on."""
+        calls = self.ledger.calls()[int(headers.get("x-first") or 1) - 1 :]
+        return iter([whole(200, json.dumps([asdict(call) for call in calls]).encode())]), None
 
     def read_totals(self, headers: dict[str, str], body: bytes) -> tuple[Steps, None]:
         """GET /ledger/totals: how many calls and tokens."""

@@ -1,28 +1,39 @@
 """The cast: Alice owns things, Bob is somebody else, staff may see the board, the boss is a superuser, gone was deactivated."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.fake_provider import FakeProvider
-from tests.parley import Client, Parley, copy_of, prepare
+from bench.services import Postgres, Redis
+from tests.client import Client
+from tests.cluster import Cluster
+from tests.parley import Parley
+from tests.stores import OwnStores, SharedStores, Stores
 
 pytest_plugins = ("tests.browser",)
 
 Serve = Callable[..., Parley]
+ServeCluster = Callable[..., Cluster]
 
 # Tests ask a lot at once; the limits themselves have tests of their own.
 ROOMY = {"CHAT_MAX_OPEN_ANSWERS": "1000"}
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A data directory to copy: making one takes seconds."""
-    data = tmp_path_factory.mktemp("prepared")
-    return data, prepare(data)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    kinds = {"own": "SQLite and memory, for each server its own", "shared": "PostgreSQL and Redis"}
+    says = "; ".join(f"{kind}: {what}" for kind, what in kinds.items())
+    parser.addoption("--stores", choices=list(kinds), default="own", help=f"where servers keep what they know ({says})")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is only about SQLite and memory; pytest says how many were deselected."""
+    if config.getoption("stores") == "shared":
+        left_out = [item for item in items if item.get_closest_marker("own_stores")]
+        items[:] = [item for item in items if not item.get_closest_marker("own_stores")]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
@@ -37,49 +48,112 @@ def provider_env(provider: FakeProvider) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def parley(
-    prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Parley]:
-    """The server that most tests share, with the fake provider behind it. Tests leave it as they found it."""
-    data, people = prepared
-    server = Parley(copy_of(data, tmp_path_factory.mktemp("shared") / "data"), provider_env(provider), people)
-    try:
-        yield server.start()
-    finally:
-        server.close()
+def redis_server() -> Iterator[Redis]:
+    """The Redis that tests share. Those that stop, freeze or fill one start their own: `with Redis() as redis`."""
+    with Redis() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: Redis) -> str:
+    """For REDIS_URL, with a REDIS_PREFIX of the test's own beside it."""
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """The PostgreSQL that tests share; each takes databases of its own. Those that stop or freeze one start their own."""
+    with Postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_stores(
+    postgres_server: Postgres, redis_server: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> SharedStores:
+    """PostgreSQL and Redis, with the people in them."""
+    return SharedStores(tmp_path_factory.mktemp("prepared"), postgres_server, redis_server)
+
+
+@pytest.fixture(scope="session")
+def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stores:
+    """What single servers keep their data in, as `--stores` says."""
+    if request.config.getoption("stores") == "shared":
+        return request.getfixturevalue("shared_stores")
+    return OwnStores(tmp_path_factory.mktemp("prepared"))
 
 
 @contextmanager
-def servers(prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, place: Path) -> Iterator[Serve]:
+def servers(stores: Stores, provider: FakeProvider, place: Path) -> Iterator[Serve]:
     """Starts servers with settings as keywords; they are closed at the end."""
-    running: list[Parley] = []
+    with ExitStack() as stack:
+        count = 0
 
-    def start(command: list[str] | None = None, **env: str) -> Parley:
-        data, people = prepared
-        server = Parley(copy_of(data, place / f"data{len(running)}"), provider_env(provider) | env, people, command)
-        running.append(server)
-        return server.start()
+        def start(command: list[str] | None = None, **env: str) -> Parley:
+            nonlocal count
+            count += 1
+            data = place / f"data{count}"
+            found = stores.fresh(data)
+            stack.callback(stores.drop, found)
+            server = Parley(data, found | provider_env(provider) | env, stores.people, command)
+            stack.callback(server.close)
+            return server.start()
 
-    try:
         yield start
-    finally:
-        for server in running:
-            server.close()
+
+
+@pytest.fixture(scope="session")
+def parley(stores: Stores, provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """The server that most tests share, with the fake provider behind it. Tests leave it as they found it."""
+    with servers(stores, provider, tmp_path_factory.mktemp("shared")) as start:
+        yield start()
 
 
 @pytest.fixture
-def serve(prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, tmp_path: Path) -> Iterator[Serve]:
+def serve(stores: Stores, provider: FakeProvider, tmp_path: Path) -> Iterator[Serve]:
     """Start servers of this test's own: serve(CHAT_ABANDON_AFTER="1"), with settings as keywords."""
-    with servers(prepared, provider, tmp_path) as start:
+    with servers(stores, provider, tmp_path) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def serve_all(
-    prepared: tuple[Path, dict[str, Any]], provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Serve]:
+def serve_all(stores: Stores, provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """The same for all tests of a file: for module-scoped fixtures."""
-    with servers(prepared, provider, tmp_path_factory.mktemp("all")) as start:
+    with servers(stores, provider, tmp_path_factory.mktemp("all")) as start:
+        yield start
+
+
+@contextmanager
+def clusters(stores: SharedStores, provider: FakeProvider, place: Path) -> Iterator[ServeCluster]:
+    """Starts clusters with settings as keywords; they are closed at the end."""
+    with ExitStack() as stack:
+        made: list[Cluster] = []
+
+        def start(count: int, own: SharedStores | None = None, **env: str) -> Cluster:
+            settings = provider_env(provider) | env
+            made.append(Cluster(own or stores, place / f"cluster{len(made)}", count, settings))
+            stack.callback(made[-1].close)
+            return made[-1].start()
+
+        yield start
+
+
+@pytest.fixture
+def cluster(shared_stores: SharedStores, provider: FakeProvider, tmp_path: Path) -> Iterator[ServeCluster]:
+    """Start servers that share PostgreSQL and Redis: cluster(3, CHAT_LEASE_SECONDS="2").
+
+    Tests that stop PostgreSQL or Redis bring stores of their own: cluster(3, own=SharedStores(place, postgres, redis)).
+    """
+    with clusters(shared_stores, provider, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def cluster_all(
+    shared_stores: SharedStores, provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServeCluster]:
+    """The same for all tests of a file: for module-scoped fixtures."""
+    with clusters(shared_stores, provider, tmp_path_factory.mktemp("clusters")) as start:
         yield start
 
 
@@ -97,11 +171,12 @@ def bob(parley: Parley) -> Client:
 def offer(parley: Parley, provider: FakeProvider) -> Callable[..., str]:
     """Make the shared server offer one more model, and return its name: offer("fake?tokens=5&fault=cut")."""
 
-    def add(name: str, server: Parley = parley) -> str:
+    def add(name: str, server: Parley | Cluster = parley) -> str:
         if name not in provider.state.models:
             provider.state.models.append(name)
-        response = server.client("alice").post("/models", Accept="application/json")
-        assert name in [model["name"] for model in response.json()["models"]]
+        for one in server.servers if isinstance(server, Cluster) else [server]:
+            response = one.client("alice").post("/models", Accept="application/json")
+            assert name in [model["name"] for model in response.json()["models"]]
         return name
 
     return add

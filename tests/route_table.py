@@ -46,6 +46,7 @@ signup/                                     POST  200     200     200     200   
 theme                                       POST  theme   theme   theme   theme   theme   theme   -
 staff/live/                                 GET   login   403     403     200     200     login   -
 healthz                                     GET   200     200     200     200     200     200     -
+readyz                                      GET   200     200     200     200     200     200     -
 """
 
 # The admin sends everybody who is not staff to its login.

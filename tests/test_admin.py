@@ -1,7 +1,6 @@
 """The admin: conversations to review and the ledger of model calls, to find, to filter and to read, and never to write."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -9,8 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from bench.script import Script
-from tests.conftest import provider_env
-from tests.parley import Client, Parley, Response, copy_of
+from tests.parley import Client, Parley, Response
 
 CONVERSATIONS = "/admin/chat/conversation/"
 CALLS = "/admin/chat/modelcall/"
@@ -23,16 +21,11 @@ FAILING = "fake?fault=status-400&seed=161"
 
 
 @pytest.fixture(scope="module")
-def site(prepared, provider, tmp_path_factory) -> Iterator[Parley]:
+def site(serve_all, provider) -> Parley:
     """A server of this file's own: Alice has one good answer, Bob a failed one, and Alice another that is a year old."""
-    data, people = prepared
     provider.script("fake-html", Script(pieces=(ANSWER,)))
     provider.state.models += ["fake-html", "fake-other", FAILING]
-    server = Parley(copy_of(data, tmp_path_factory.mktemp("admin") / "data"), provider_env(provider), people)
-    try:
-        yield server.start()
-    finally:
-        server.close()
+    return serve_all()
 
 
 @pytest.fixture(scope="module")

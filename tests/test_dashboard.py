@@ -12,22 +12,16 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from bench.script import Gate, Script, text
-from tests.conftest import provider_env
-from tests.parley import Parley, close_code, copy_of, hear, say, until
+from tests.parley import Parley, close_code, hear, say, until
 
 SOON = 2.0  # seconds in which the board shows that somebody came or went
 CANARY = "canary-of-the-board-7f3e"
 
 
 @pytest.fixture(scope="module")
-def site(prepared, provider, tmp_path_factory) -> Iterator[Parley]:
+def site(serve_all) -> Parley:
     """A server of this file's own: nobody else is here, and nobody else has asked anything."""
-    data, people = prepared
-    server = Parley(copy_of(data, tmp_path_factory.mktemp("board") / "data"), provider_env(provider), people)
-    try:
-        yield server.start()
-    finally:
-        server.close()
+    return serve_all()
 
 
 @pytest.fixture

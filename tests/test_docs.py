@@ -23,6 +23,7 @@ IN_WORDS = {
     "CHAT_DEMO": "yes without a provider",
     "CHAT_MODELS": "what the provider lists",
     "CHAT_DATA_DIR": "var",
+    "CHAT_DRAIN_SECONDS": "8, with Redis 60",
     "DATABASE_URL": "SQLite in CHAT_DATA_DIR",
     "OPENAI_BASE_URL": "https://api.openai.com/v1",  # once there is a key
     "SECRET_KEY": "made once, kept in CHAT_DATA_DIR",

@@ -1,6 +1,6 @@
 """A page that loses its connection loses no word and doubles none, and comes back by itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
@@ -8,8 +8,7 @@ from playwright.sync_api import expect
 from bench.script import Gate, Script, text, token
 from chat.providers.demo import compose
 from tests.browser import BROKEN, REFUSED, ask, ends, showed_only, shows, watch, words
-from tests.conftest import ROOMY
-from tests.parley import Parley, copy_of, until
+from tests.parley import Parley, until
 from tests.proxy import Proxy
 
 
@@ -112,14 +111,9 @@ def test_an_answer_deleted_while_the_page_was_cut_off_ends_on_the_page_too(cut_p
 
 
 @pytest.fixture
-def demo(prepared: tuple, tmp_path) -> Iterator[Callable[..., Parley]]:
+def demo(serve) -> Parley:
     """A server to which no provider is connected."""
-    data, people = prepared
-    server = Parley(copy_of(data, tmp_path / "demo"), ROOMY, people)
-    try:
-        yield server.start()
-    finally:
-        server.close()
+    return serve(OPENAI_BASE_URL="", OPENAI_API_KEY="")
 
 
 def test_the_card_that_breaks_the_network_shows_an_answer_that_survives_it(page_of, demo):

@@ -11,8 +11,7 @@ from django.urls import URLPattern, get_resolver
 
 from bench.script import Script
 from chat.routing import websocket_urlpatterns
-from tests.conftest import provider_env
-from tests.parley import Parley, close_code, copy_of, hear, say
+from tests.parley import Parley, close_code, hear, say
 from tests.route_table import BODIES, MANNERS, PEOPLE, READS, ROWS, TALKS, WITH_ID, Row
 
 CANARY = "canary-of-alice-5c1d"
@@ -38,20 +37,15 @@ def addresses(patterns: list[Any], prefix: str = "") -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def site(prepared, provider, tmp_path_factory) -> Iterator[Parley]:
+def site(serve_all, provider) -> Parley:
     """A server of this file's own: the table signs people out and deletes rows."""
-    data, people = prepared
-    server = Parley(copy_of(data, tmp_path_factory.mktemp("matrix") / "data"), provider_env(provider), people)
     provider.script("fake-canary", Script(pieces=(f"{CANARY} said the model",)))
     provider.state.models += ["fake-canary", "fake?tokens=1"]
-    try:
-        server.start()
-        sessions = {name: person["session"] for name, person in people.items()}
-        spare = json.loads(server.shell(f"sessions = {sessions}{MORE}").splitlines()[-1])
-        server.people = {name: person | {"spare": spare[name]} for name, person in people.items()}
-        yield server
-    finally:
-        server.close()
+    server = serve_all()
+    sessions = {name: person["session"] for name, person in server.people.items()}
+    spare = json.loads(server.shell(f"sessions = {sessions}{MORE}").splitlines()[-1])
+    server.people = {name: person | {"spare": spare[name]} for name, person in server.people.items()}
+    return server
 
 
 def ids(site: Parley) -> dict[str, str]:

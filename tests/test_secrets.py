@@ -7,8 +7,8 @@ import pytest
 
 from bench.answer import Job, opening, streamed
 from bench.wire import Steps, as_json, error, event, whole
-from tests.conftest import provider_env
-from tests.parley import Parley, copy_of, hear, say
+from tests.database import tables
+from tests.parley import Parley, hear, say
 
 KEY = "sk-canary-4b7d91e2f0a3"
 QUOTE = f"Incorrect API key provided: {KEY}. Send 'Authorization: Bearer {KEY}'."
@@ -52,19 +52,13 @@ FAILURES = {f"fake-quotes-{status}": refuses(status) for status in (400, 401, 40
 
 
 @pytest.fixture(scope="module", params=["INFO", "DEBUG"])
-def seen(request, prepared, provider, tmp_path_factory) -> Iterator[tuple[Parley, list[str]]]:
+def seen(request, serve_all, provider) -> tuple[Parley, list[str]]:
     """A server with the canary for its key, and everything that people saw of it when nothing went well."""
-
-    data, people = prepared
-    env = provider_env(provider) | {"OPENAI_API_KEY": KEY, "LOG_LEVEL": request.param}
-    server = Parley(copy_of(data, tmp_path_factory.mktemp("secrets") / "data"), env, people)
     for name, script in FAILURES.items():
         provider.script(name, script)
     provider.state.models += [name for name in FAILURES if name not in provider.state.models]
-    try:
-        yield server.start(), list(look_around(server))
-    finally:
-        server.close()
+    server = serve_all(OPENAI_API_KEY=KEY, LOG_LEVEL=request.param)
+    return server, list(look_around(server))
 
 
 def look_around(server: Parley) -> Iterator[str]:
@@ -124,8 +118,8 @@ def test_the_log_has_no_secret(seen):
 
 def test_no_row_has_a_secret_but_the_sessions_themselves(seen):
     server, _ = seen
-    tables = [row["name"] for row in server.rows("select name from sqlite_master where type = 'table'")]
-    rows = {table: str(server.rows(f'select * from "{table}"')) for table in tables if table != "django_session"}
+    told = {table: str(server.rows(f'select * from "{table}"')) for table in tables(server.database)}
+    rows = {table: text for table, text in told.items() if table != "django_session"}
     assert "fake-quotes-401" in rows["chat_message"]
     for name, secret in secrets(server).items():
         for table, text in rows.items():
