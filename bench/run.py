@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.load import Load, fetch, load, percentile, reset, run
 from bench.parley import Cost, Parley, Provider
 from bench.report import Busy, Figure, machine, table
+from bench.services import Postgres, Redis
 from bench.targets import Direct, Stream, Target, ThroughParley, bearer
 
 
@@ -40,6 +43,14 @@ SMOKE = Plan(
 )  # fmt: skip
 
 
+Stores = Callable[[], Mapping[str, str]]  # settings of a Parley whose database nobody has used
+SHARED = "PostgreSQL and Redis: "
+COST = "processor time per token"
+# Milliseconds added to the first token: half of the streams, and 95 % of them.
+OWN_GOALS: tuple[float | None, float] = (15, 40)
+SHARED_GOALS: tuple[float | None, float] = (None, 60)
+
+
 @dataclass
 class Watched:
     """What was read beside a load."""
@@ -53,20 +64,22 @@ class Watched:
 class Benchmark:
     """One run over all figures. Every load is repeated in turn, so that a slow minute hits all of them alike."""
 
-    def __init__(self, plan: Plan, extra: Mapping[str, str]) -> None:
+    def __init__(self, plan: Plan, stores: Mapping[str, Stores]) -> None:
         self.plan = plan
-        self.extra = extra
+        self.stores = stores
+        self.prefix = ""  # of the figures of one set-up
         self.problems: Counter[str] = Counter()
         self.figures: dict[str, Figure] = {}
 
     def add(self, value: float, name: str, unit: str, goal: float | None = None, digits: int = 1) -> None:
         """Note one more value of a figure."""
+        name = self.prefix + name
         self.figures.setdefault(name, Figure(name, unit, goal, digits)).values.append(value)
 
     def note(self, where: str, problems: Counter[str]) -> None:
         """Streams that went wrong: a figure without them would flatter."""
         for problem, count in problems.items():
-            self.problems[f"{where}: {problem}"] += count
+            self.problems[f"{self.prefix}{where}: {problem}"] += count
 
     def first_tokens(self, provider: Provider, parley: Parley) -> None:
         """Time the first token, direct and through Parley, in one step and in two."""
@@ -88,7 +101,8 @@ class Benchmark:
         direct, few = seen["direct"], self.plan.few
         for name, result in seen.items():
             self.note(name, result.problems)
-        for name, half, most in (("one step", 15, 40), ("two steps", None, None)):
+        goals = SHARED_GOALS if self.prefix else OWN_GOALS
+        for name, half, most in (("one step", *goals), ("two steps", None, None)):
             for share, goal in ((0.5, half), (0.95, most)):
                 added = percentile(seen[name].ttft, share) - percentile(direct.ttft, share)
                 self.add(added, f"added to first token, {few} streams, {name}, p{share * 100:.0f}", "ms", goal)
@@ -100,9 +114,9 @@ class Benchmark:
                 late = percentile(seen[name].late, share)
                 self.add(late, f"token lateness, {few} streams, {name}, p{share * 100:.0f}", "ms")
 
-    def streams(self, provider: Provider) -> None:
+    def streams(self, provider: Provider, stores: Stores) -> None:
         """Open many streams on a fresh server and read what its process holds and uses."""
-        with Parley(provider.url, self.plan.many, self.extra) as parley:
+        with Parley(provider.url, self.plan.many, stores()) as parley:
             target = ThroughParley(parley.url, self.plan.steady, [bearer(token) for token in parley.tokens])
             warm = ThroughParley(parley.url, self.plan.quick, target.logins)
             run(warm, provider.url, min(10, self.plan.few), 0.5)
@@ -141,12 +155,12 @@ class Benchmark:
         moments = {"0 streams": [idle], f"{many} streams": costs, "at most while they open": watched.opening}
         for moment, there in moments.items():
             self.add(max((cost.threads for cost in there), default=0), f"threads, {moment}", "", digits=0)
-        for moment, there in moments.items() if "DATABASE_URL" not in self.extra else ():
+        for moment, there in moments.items() if not self.prefix else ():
             self.add(max((cost.database for cost in there), default=0), f"database connections, {moment}", "", digits=0)
         for moment, there in list(moments.items())[:2]:
             self.add(max(cost.files for cost in there), f"open files and sockets, {moment}", "", digits=0)
         self.add((last.memory - idle.memory) / many / 1024, f"memory per stream, {many} streams", "kB")
-        self.add((last.cpu - first.cpu) / said * 1e6 if said else float("nan"), "processor time per token", "µs")
+        self.add((last.cpu - first.cpu) / said * 1e6 if said else float("nan"), COST, "µs")
         self.add((last.cpu - first.cpu) / passed * 100, f"processor use, {many} streams at 50 tok/s", "%", digits=0)
         self.add(said / passed, "tokens a second meanwhile", "", digits=0)
 
@@ -154,11 +168,36 @@ class Benchmark:
         """Everything."""
         before = Busy()
         with Provider([self.plan.quick, self.plan.steady]) as provider:
-            with Parley(provider.url, self.plan.few, self.extra) as parley:
-                self.first_tokens(provider, parley)
+            for prefix, stores in self.stores.items():
+                self.prefix = prefix
+                with Parley(provider.url, self.plan.few, stores()) as parley:
+                    self.first_tokens(provider, parley)
             for _ in range(self.plan.repeats):
-                self.streams(provider)
+                for prefix, stores in self.stores.items():
+                    self.prefix = prefix
+                    self.streams(provider, stores)
+        self.prefix = ""
+        own, shared = self.figures.get(COST), self.figures.get(SHARED + COST)
+        if own and shared:
+            for mine, theirs in zip(own.values, shared.values, strict=True):
+                self.add(theirs / mine, f"{COST}, {SHARED.rstrip(': ')} to one process alone", "x", 1.6, digits=2)
         self.add(Busy().others_since(before) * 100, "processor use by other programs meanwhile", "%", digits=0)
+
+
+def set_ups(which: str, extra: Mapping[str, str], stack: ExitStack) -> dict[str, Stores]:
+    """The set-ups to be measured in turn, by the prefix of their figures."""
+    found: dict[str, Stores] = {}
+    if which != "shared":
+        found[""] = lambda: extra
+    if which != "own":
+        redis, postgres = stack.enter_context(Redis(append_only=True)), stack.enter_context(Postgres(durable=True))
+        found[SHARED] = lambda: {
+            "DATABASE_URL": postgres.new_database(),
+            "REDIS_URL": redis.url,
+            "REDIS_PREFIX": f"bench-{secrets.token_hex(4)}",
+            **extra,
+        }
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -168,14 +207,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=Plan.repeats)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every value here")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a setting of Parley")
+    parser.add_argument(
+        "--stores", choices=("own", "shared", "both"), default="both", help="SQLite and memory, or PostgreSQL and Redis"
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended too
     plan = SMOKE if options.smoke else Plan(repeats=options.repeats)
     where = machine()
     for name, value in where.items():
         print(f"{name:12} {value}")
-    benchmark = Benchmark(plan, dict(item.split("=", 1) for item in options.env))
-    benchmark.run()
+    extra = dict(item.split("=", 1) for item in options.env)
+    with ExitStack() as stack:
+        benchmark = Benchmark(plan, set_ups(options.stores, extra, stack))
+        benchmark.run()
     figures = list(benchmark.figures.values())
     for figure in figures if options.smoke else ():
         figure.goal = None  # with so few streams and tokens they mean nothing

@@ -22,11 +22,12 @@ from chat import answers, dashboard, groups, readers
 from chat.answers import Refused
 from chat.database import in_database
 from chat.models import Message
-from chat.readers import Credential, Reader
+from chat.readers import Credential, Crowded, Reader
 
 logger = logging.getLogger(__name__)
 
-SIGNED_OUT, NOT_STAFF = 4401, 4403
+SIGNED_OUT, NOT_STAFF, TOO_MANY = 4401, 4403, 4429
+FULL = 1013  # "try again later"
 MAX_ACTIONS = 8
 
 
@@ -61,10 +62,15 @@ class Door(AsyncWebsocketConsumer):
             await self.close(SIGNED_OUT)
             return
         # From here on only ids and hashes are kept: the user and the session are big, and grow stale.
-        self.reader = Reader(Credential.of(user, session=session.session_key), page=self.page)
-        self.reader.on_revoked = self.turn_out
+        reader = Reader(Credential.of(user, session=session.session_key), page=self.page)
+        try:
+            readers.admit(reader)
+        except Crowded as crowded:
+            await self.close(TOO_MANY if crowded.of_user else FULL)
+            return
+        self.reader, reader.on_revoked = reader, self.turn_out
         self.scope = {"type": "websocket", "path": self.scope["path"]}
-        await readers.enter(self.reader)
+        await readers.enter(reader)
         await self.opened()
 
     def turn_out(self) -> None:

@@ -2,13 +2,14 @@
 
 Streams and sockets register here while they are open. The look keeps them present (so that nobody's answer is abandoned),
 tells them when their right to read has ended (signed out, password changed, deactivated, answer deleted), and completes
-logs whose row has ended without their hearing of it.
+logs whose row has ended without their hearing of it. There is room for so many: `admit` comes before `enter`.
 """
 
 import asyncio
 import contextvars
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from chat.replay import Entry, LogUnavailable, log
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
+# An admitted reader that has not entered after so many seconds has been lost on the way, and does not count any more.
+ENTRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Reader:
     orphaned: bool = False
     revoked: bool = False
     on_revoked: Callable[[], None] | None = None
+    counted: bool = False  # among those that take room
 
     @property
     def place(self) -> str:
@@ -75,18 +79,60 @@ class Reader:
         return Beat(self.place, self.member, info)
 
 
+class Crowded(Exception):
+    """There is no room for one more reader of its kind: of this user's, or of anybody's in this process."""
+
+    def __init__(self, *, of_user: bool) -> None:
+        super().__init__()
+        self.of_user = of_user
+
+
 _readers: set[Reader] = set()
+_expected: set[Reader] = set()  # admitted, and not entered yet
+_crowd: Counter[tuple[str, int | None]] = Counter()  # by kind of page, for each user and (None) for all of them
 _tasks: list[asyncio.Task[None]] = []
+
+
+def admit(reader: Reader) -> None:
+    """Count the reader from now on, until it leaves. For the loop's thread.
+
+    Raises Crowded where CHAT_MAX_USER_STREAMS or CHAT_MAX_STREAMS are reached; streams and sockets are counted apart.
+    """
+    late = monotonic() - ENTRY_SECONDS
+    for lost in [one for one in _expected if one.opened_at < late]:
+        _count(lost, False)
+    if _crowd[reader.page, reader.credential.user] >= settings.CHAT_MAX_USER_STREAMS:
+        raise Crowded(of_user=True)
+    if _crowd[reader.page, None] >= settings.CHAT_MAX_STREAMS:
+        raise Crowded(of_user=False)
+    _expected.add(reader)
+    _count(reader, True)
+
+
+def _count(reader: Reader, counts: bool) -> None:
+    """Whether this reader takes room. Saying the same again does nothing."""
+    if not counts:
+        _expected.discard(reader)
+    if reader.counted == counts:
+        return
+    reader.counted = counts
+    for whose in (reader.credential.user, None):
+        _crowd[reader.page, whose] += 1 if counts else -1
+        if not _crowd[reader.page, whose]:
+            del _crowd[reader.page, whose]
 
 
 async def enter(reader: Reader) -> None:
     """From now on the reader counts as present and is looked after."""
+    _expected.discard(reader)
+    _count(reader, True)
     _readers.add(reader)
     await _beat([reader])
 
 
 async def leave(reader: Reader) -> None:
-    """The reader is gone; calling it again does nothing."""
+    """The reader is gone, or was admitted in vain; calling it again does nothing."""
+    _count(reader, False)
     if reader in _readers:
         _readers.discard(reader)
         try:

@@ -2,12 +2,15 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio.connection import DefaultParser
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 Word = str | bytes | int | float
@@ -32,6 +35,30 @@ class Script:
     def call(self, keys: Sequence[str], args: Sequence[Word]) -> Command:
         """The command that runs it."""
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
+
+
+class OneLine(logging.Filter):
+    """An outage that a library reports again and again is told in a line each time, not in a page."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], RedisError | OSError):
+            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+class SocketParser(DefaultParser):  # type: ignore[valid-type,misc]
+    """For connections that are read with a time-out again and again, as subscriptions are.
+
+    A connection that died of silence raises the same TimeoutError as a read that waited long enough. Taken for one of
+    these, it would be read again at once, for ever, and nothing else would happen in this process.
+    """
+
+    async def read_from_socket(self) -> bool:
+        try:
+            return bool(await super().read_from_socket())
+        except TimeoutError as error:
+            raise RedisConnectionError(f"The connection to Redis died: {error}") from None
 
 
 class Link:

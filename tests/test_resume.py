@@ -220,7 +220,7 @@ def test_an_answer_that_has_outgrown_the_memory_of_the_log_is_joined_from_row_an
         frames = [[*first, *stream.read_until("close")] for first, stream in zip(before, late, strict=True)]
     for whole in frames[:2]:
         assert [frame.name for frame in whole[:3]] == ["started", "reasoning", "token"]
-        assert [frame.id for frame in whole[:3]] == ["1-0", "", ""], "told from the row"
+        assert [frame.id for frame in whole[:3]] == ["1-0", "", "1-5001"], "told from the row"
         assert whole[3].id == "1-5002", "went on from the log"
         assert shown(whole) == parley.answer(answer)["text"] == text(24, 3000)
         assert "".join(f.data["text"] for f in whole if f.name == "reasoning") == text(24, 3000)

@@ -56,7 +56,7 @@ def edit(user: Any, question: UUID, text: str, model: str, submitted: Submitted)
         old = Message.objects.of(user).get(pk=question, role=Role.USER)
         text_problem(text)
         chosen = choose(model)
-        refuse_if_unable(user)
+        refuse_if_unable(user, old.conversation_id)
         thread = locked(user, old.conversation_id)
         asked = Message.objects.create(conversation=thread, parent_id=old.parent_id, role=Role.USER, text=text)
         return begin(user, thread, thread.branch(asked.pk), chosen, submitted)
@@ -73,7 +73,7 @@ def regenerate(user: Any, answer: UUID, model: str, submitted: Submitted) -> Ask
     def open_answer() -> Message:
         old = Message.objects.of(user).answers().get(pk=answer)
         chosen = choose(old.model if model in NO_NAME else model)
-        refuse_if_unable(user)
+        refuse_if_unable(user, old.conversation_id)
         thread = locked(user, old.conversation_id)
         return begin(user, thread, thread.branch(old.parent_id), chosen, submitted)
 
@@ -88,12 +88,12 @@ def go_on(user: Any, answer: UUID, model: str, submitted: Submitted) -> Asked:
 
     def open_answer() -> Message:
         old = Message.objects.of(user).answers().get(pk=answer)
+        chosen = choose(old.model if model in NO_NAME else model)
+        refuse_if_unable(user, old.conversation_id)
         if old.is_open:
             raise Busy(old.pk)
         if not old.can_go_on:
             raise Refused("finished", "There is nothing to continue: this answer has no text, or is at its end.")
-        chosen = choose(old.model if model in NO_NAME else model)
-        refuse_if_unable(user)
         thread = locked(user, old.conversation_id)
         return begin(user, thread, thread.branch(old.parent_id), chosen, submitted, kept=old.text)
 
@@ -127,12 +127,15 @@ def choose(name: Any) -> Model:
     return models[name]
 
 
-def refuse_if_unable(user: Any) -> None:
-    """Refuse while this process is leaving, and when the user has enough open answers."""
+def refuse_if_unable(user: Any, conversation: UUID | None = None) -> None:
+    """Refuse while this process is leaving, and when the user has enough open answers.
+
+    Those in the conversation itself do not count: they are stopped first.
+    """
     if not runner.is_running():
         raise Refused("draining", "The server is restarting. Please try again in a moment.", retry_after=3)
     limit = settings.CHAT_MAX_OPEN_ANSWERS
-    if Message.objects.of(user).open().count() >= limit:
+    if Message.objects.of(user).open().exclude(conversation=conversation).count() >= limit:
         raise Refused("too_many", f"You have {limit} answers being written. Wait for one or stop one.", retry_after=5)
 
 

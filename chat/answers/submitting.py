@@ -74,8 +74,9 @@ def once(user: Any, submitted: Submitted, open_answer: Callable[[], Message]) ->
                         user=user, key=submitted.key, fingerprint=submitted.fingerprint, answer=answer
                     )
                 return Asked(answer, created=True)
-        except IntegrityError:  # the same key, at the same moment, from another request
-            if last_try:
+        except (IntegrityError, Refused):
+            # Perhaps the same submission, at the same moment, from another request: then it can be recalled now.
+            if last_try or not submitted.key:
                 raise
     raise AssertionError("unreachable")
 

@@ -14,9 +14,9 @@ from redis.asyncio import Connection
 from redis.exceptions import ResponseError
 
 from chat.events import Position
-from chat.redis_client import Command, Link, RedisDown, exchange
+from chat.redis_client import COMMAND_SECONDS, Command, Link, RedisDown, exchange
 from chat.replay.base import LogUnavailable, Slice
-from chat.replay.stored import items_of
+from chat.replay.stored import items_of, position_of
 from chat.replay.tape import Tape
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ class Feed:
         tape = self._tapes.get(answer) or await self._join(answer)
         try:
             found = await tape.follow(after, wait)
+            if not found.joined and after > tape.last:
+                await self._catch_up(tape)
+                found = tape.after(after)
         finally:
             tape.left_at = asyncio.get_running_loop().time()
         if tape.broken:
@@ -113,6 +116,15 @@ class Feed:
             self._rung = True
             self._spawn(self._ring())
         return tapes
+
+    async def _catch_up(self, tape: Tape) -> None:
+        """A reader who comes from another process may be ahead of this one, for a moment."""
+        try:
+            [found] = await self._link.run(("XREVRANGE", self.key(tape.answer), "+", "-", "COUNT", 1))
+        except RedisDown as error:
+            raise LogUnavailable(str(error)) from None
+        if isinstance(found, list) and found:
+            await tape.reach(position_of(found[0][0]), COMMAND_SECONDS)
 
     async def _ring(self) -> None:
         # One that is lost is made good by the end of the read, a second later at most; so is a Redis that refuses.

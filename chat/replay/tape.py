@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -90,16 +90,28 @@ class Tape:
     async def follow(self, position: Position, wait: float) -> Slice:
         """The same; if that is nothing yet, wait for more, or for the end of the tape."""
         found = self.after(position)
-        if found.entries or not found.joined or wait <= 0:
-            return found
+
+        def is_over() -> bool:
+            nonlocal found
+            found = self.after(position)
+            return bool(found.entries) or not found.joined
+
+        if wait > 0 and found.joined and not found.entries:
+            await self._until(is_over, wait)
+        return found
+
+    async def reach(self, position: Position, wait: float) -> None:
+        """Wait until the tape is as far as this position."""
+        await self._until(lambda: self.last >= position, wait)
+
+    async def _until(self, is_over: Callable[[], bool], wait: float) -> None:
+        """Wait until this is so, or the tape is fed no more, or the time is over."""
         self.readers += 1
         try:
             async with asyncio.timeout(wait):
-                while not (self.broken or found.entries) and found.joined:
+                while not (self.broken or is_over()):
                     await self._more.wait()
-                    found = self.after(position)
         except TimeoutError:
             pass
         finally:
             self.readers -= 1
-        return found

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from chat.database import in_database
-from chat.presence import EXPIRY_SECONDS, answer_place, presence, user_place
+from chat.presence import BEAT_SECONDS, EXPIRY_SECONDS, answer_place, presence, user_place
 from chat.replay import log
 from chat.runner import claims, rows
 from chat.runner.flusher import Flusher
@@ -35,6 +35,7 @@ class Runs:
         self._places: dict[UUID, int] = {}  # in the queues, as the rows have them
         self._unknown: set[UUID] = set()  # answers that this process holds and does not write
         self._saved_at = self._steady_since = monotonic()
+        self._blind_until = 0.0
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[str, Slots] = {}
@@ -92,7 +93,10 @@ class Runs:
             try:
                 living = await presence().living(places)
             except OSError:
-                return  # who cannot be asked counts as present
+                self._blind_until = now + 2 * BEAT_SECONDS  # a store that comes back empty is told first who is there
+                return
+            if now < self._blind_until:
+                return  # who cannot be asked for counts as present
             for run in writing:
                 leave_alone(run, any(place in living for place in company(run)), now, settings.CHAT_ABANDON_AFTER)
 

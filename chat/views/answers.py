@@ -1,7 +1,9 @@
-"""The doors of answers: ask, regenerate, follow, look, stop."""
+"""The doors of answers: ask, edit, regenerate, continue, follow, look, stop."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,37 +12,38 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
-from chat import answers, runner, sse
+from chat import answers, readers, runner, sse
 from chat.answers import Asked, Busy, Refused, Stream, Submitted
 from chat.events import START, Position
 from chat.models import Message
-from chat.readers import Credential, Reader
+from chat.readers import Credential, Crowded, Reader
 from chat.views.doors import door, is_htmx
 
 BACKGROUND = "u=7"  # the urgency of work that nobody waits for, RFC 9218 section 4.1
+ROOM_SECONDS = 5  # after which it is worth asking again whether there is room for one more stream
 
 
 @door("POST")
 async def new_conversation(request: HttpRequest) -> HttpResponseBase:
     """A first question: makes the conversation."""
     text, model, submitted = read_question(request)
-    asked = await sync_to_async(answers.ask)(request.user, text, model, submitted)
-    return await opened(request, asked)
+    return await opened(request, partial(sync_to_async(answers.ask), request.user, text, model, submitted))
 
 
 @door("POST")
 async def new_message(request: HttpRequest, conversation: UUID) -> HttpResponseBase:
     """A further question."""
     text, model, submitted = read_question(request)
-    asked = await sync_to_async(answers.ask)(request.user, text, model, submitted, conversation)
-    return await opened(request, asked)
+    ask = partial(sync_to_async(answers.ask), request.user, text, model, submitted, conversation)
+    return await opened(request, ask)
 
 
 @door("POST")
 async def edit(request: HttpRequest, message: UUID) -> HttpResponseBase:
     """A question in other words."""
     text, model, submitted = read_question(request)
-    return await opened(request, await after_stopping(answers.edit, request.user, message, text, model, submitted))
+    ask = partial(after_stopping, answers.edit, request.user, message, text, model, submitted)
+    return await opened(request, ask)
 
 
 @door("POST")
@@ -58,8 +61,8 @@ async def go_on(request: HttpRequest, answer: UUID) -> HttpResponseBase:
 async def another(request: HttpRequest, verb: Callable[..., Asked], answer: UUID) -> HttpResponseBase:
     """One more answer to the question of this one."""
     body = read_body(request)
-    asked = await after_stopping(verb, request.user, answer, body.get("model", ""), submission(request, body))
-    return await opened(request, asked, partial="chat/_answer.html")
+    ask = partial(after_stopping, verb, request.user, answer, body.get("model", ""), submission(request, body))
+    return await opened(request, ask, template="chat/_answer.html")
 
 
 async def after_stopping(verb: Callable[..., Asked], *args: Any) -> Asked:
@@ -80,7 +83,8 @@ async def events(request: HttpRequest, answer: UUID) -> HttpResponseBase:
         return HttpResponse(status=204)
     if runner.is_draining():
         raise Refused("draining", "The server is restarting. Come back in a moment.", retry_after=1)
-    return stream(request, row, after)
+    async with admitted(request) as reader:
+        return stream(reader, row, after)
 
 
 @door("GET")
@@ -141,15 +145,19 @@ def submission(request: HttpRequest, body: dict[str, Any]) -> Submitted:
     return Submitted(request.headers.get("Idempotency-Key", ""), request.path, kept, background)
 
 
-async def opened(request: HttpRequest, asked: Asked, partial: str = "chat/_exchange.html") -> HttpResponseBase:
-    """An answer that was opened, in the form that the asker reads: stream, JSON, fragment or page."""
-    row, accept = asked.answer, request.headers.get("Accept", "")
+async def opened(
+    request: HttpRequest, ask: Callable[[], Awaitable[Asked]], template: str = "chat/_exchange.html"
+) -> HttpResponseBase:
+    """Open an answer, and return it in the form that the asker reads: stream, JSON, fragment or page."""
+    accept = request.headers.get("Accept", "")
     if "text/event-stream" in accept:
-        return stream(request, row, START)
-    page = reverse("conversation", args=[row.conversation_id])
+        async with admitted(request) as reader:
+            return stream(reader, (await ask()).answer, START)
+    asked = await ask()
+    row, page = asked.answer, reverse("conversation", args=[asked.answer.conversation_id])
     status = 201 if asked.created else 200
     if is_htmx(request):
-        response = await sync_to_async(fragment)(request, row, partial, status)
+        response = await sync_to_async(fragment)(request, row, template, status)
         response["HX-Push-Url"] = page
     elif "application/json" in accept or not request.accepts("text/html"):
         links = {"question": str(row.parent_id), "events": reverse("answer-events", args=[row.pk])}
@@ -160,16 +168,35 @@ async def opened(request: HttpRequest, asked: Asked, partial: str = "chat/_excha
     return response
 
 
-def fragment(request: HttpRequest, row: Message, partial: str, status: int) -> HttpResponse:
+def fragment(request: HttpRequest, row: Message, template: str, status: int) -> HttpResponse:
     context = {"question": row.parent, "answer": answers.render_final(row), "conversation": row.conversation}
-    return render(request, partial, context, status=status)
+    return render(request, template, context, status=status)
 
 
-def stream(request: HttpRequest, row: Message, after: Position) -> StreamingHttpResponse:
-    """The event stream as a response. Joins the log when it is first read."""
+@asynccontextmanager
+async def admitted(request: HttpRequest) -> AsyncIterator[Reader]:
+    """Room for one more stream, before anything is done for it; given back if the block fails."""
     session = request.session.session_key if not getattr(request, "token_digest", "") else None
     credential = Credential.of(request.user, session=session, token=getattr(request, "token_digest", ""))  # type: ignore[arg-type]
-    body = Stream(Reader(credential, answer=row.pk, page="answer"), after)
-    response = StreamingHttpResponse(body, content_type="text/event-stream", headers=sse.HEADERS)
+    reader = Reader(credential, page="answer")
+    try:
+        readers.admit(reader)
+    except Crowded as crowded:
+        if crowded.of_user:
+            message = "You follow as many answers at once as this server allows. Close another page or program first."
+            raise Refused("too_many_streams", message, retry_after=ROOM_SECONDS) from crowded
+        message = "This server has no room for another stream now. Please try again in a moment."
+        raise Refused("full", message, retry_after=ROOM_SECONDS) from crowded
+    try:
+        yield reader
+    except BaseException:
+        await readers.leave(reader)
+        raise
+
+
+def stream(reader: Reader, row: Message, after: Position) -> StreamingHttpResponse:
+    """The event stream as a response. Joins the log when it is first read."""
+    reader.answer = row.pk
+    response = StreamingHttpResponse(Stream(reader, after), content_type="text/event-stream", headers=sse.HEADERS)
     response["Location"] = reverse("answer-events", args=[row.pk])
     return response

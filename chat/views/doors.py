@@ -31,8 +31,10 @@ STATUS = {
     "unknown_model": 422,
     "key_reused": 422,
     "too_many": 429,
+    "too_many_streams": 429,
     "no_models": 503,
     "draining": 503,
+    "full": 503,
     "stopping": 503,
     "database": 503,
 }

@@ -30,30 +30,30 @@ class Command(BaseCommand):
     def handle(self, *args: Any, without_log: bool, **options: Any) -> None:
         be_alone()
         ended, left = asyncio.run(self.recover(without_log))
-        self.stdout.write(f"{ended} answers ended.")
+        self.stdout.write(f"Ended: {ended}.")
         if left:
-            self.stdout.write(f"{left} are still open: the log cannot be asked. Try again, or use --without-log.")
+            self.stdout.write(f"Still open: {left}, since the log cannot be asked. Try again, or use --without-log.")
 
     async def recover(self, without_log: bool) -> tuple[int, int]:
         """How many were ended, and how many are left."""
         held = Q()
         if log().shared:
-            held = await self.expired_for_a_whole_lease()
+            held = await self.not_renewed()
         try:
             return await runner.recover(held, without_log=without_log)
         finally:
             await log().close()
 
-    async def expired_for_a_whole_lease(self) -> Q:
-        """Their owners have had the time to come back, also after an outage of the database."""
+    async def not_renewed(self) -> Q:
+        """Answers whose owners have had a whole lease to show themselves, also after an outage of the database."""
         before = await in_database(self.leases)
         if not before:
             return Q(pk__in=[])
-        self.stdout.write(f"{len(before)} leases have run out; waiting whether their owners come back.")
-        await asyncio.sleep(settings.CHAT_LEASE_SECONDS)
+        self.stdout.write(f"Open: {len(before)}. Waiting for {settings.CHAT_LEASE_SECONDS:g} s whether servers write them.")
+        await asyncio.sleep(settings.CHAT_LEASE_SECONDS + 1)
         after = await in_database(self.leases)
         return out_of_time() & Q(pk__in=[pk for pk, lease in after.items() if before.get(pk) == lease])
 
     @staticmethod
     def leases() -> dict[Any, Any]:
-        return dict(Message.objects.open().filter(out_of_time()).values_list("pk", "lease_until"))
+        return dict(Message.objects.open().values_list("pk", "lease_until"))
