@@ -30,7 +30,7 @@ class RedisLog(Log):
     shared = True
 
     def __init__(
-        self, keep: int = 4096, forget: float = 300.0, url: str | None = None, prefix: str | None = None
+        self, keep: int = 4096, forget: float = 24 * 3600.0, url: str | None = None, prefix: str | None = None
     ) -> None:
         self._keep = keep
         self._forget = forget

@@ -102,15 +102,18 @@ class Tape:
 
     async def reach(self, position: Position, wait: float) -> None:
         """Wait until the tape is as far as this position."""
-        await self._until(lambda: self.last >= position, wait)
+        if self.last < position:
+            await self._until(lambda: self.last >= position, wait)
 
     async def _until(self, is_over: Callable[[], bool], wait: float) -> None:
-        """Wait until this is so, or the tape is fed no more, or the time is over."""
+        """Wait for more until this is so, or the tape is fed no more, or the time is over."""
         self.readers += 1
         try:
             async with asyncio.timeout(wait):
-                while not (self.broken or is_over()):
+                while not self.broken:
                     await self._more.wait()
+                    if is_over():
+                        return
         except TimeoutError:
             pass
         finally:

@@ -38,6 +38,7 @@ class Draft:
         self._restated = 0  # how many of them repeat what is acknowledged
         self._late_since: float | None = None  # when the log first failed to take them
         self._adrift = False  # the log has lost what goes before them
+        self._moving = False  # the row is being saved under the next fence
         self._text: list[str] = []  # acknowledged
         self._reasoning: list[str] = []
         self._deltas = 0
@@ -50,8 +51,11 @@ class Draft:
     # Towards the log
 
     def due(self) -> Parcel | None:
-        """What the log should take now. The same entries again until they are acknowledged or the fence changes."""
-        if self._adrift:
+        """What the log should take now. The same entries again until they are acknowledged or the fence changes.
+
+        Nothing while the row is moving to the next fence: what only the log of the old one had could be missed there.
+        """
+        if self._adrift or self._moving:
             return None
         self._number()
         return Parcel(self.fence, list(self._pending)) if self._pending else None
@@ -82,8 +86,13 @@ class Draft:
         """What the row should say, if that is news."""
         fresh = len(self._pending) > self._restated
         if self._adrift or (fresh and self._late_since and monotonic() - self._late_since >= LOG_PATIENCE):
+            self._moving = True
             return self._ahead()
         return self._in_step() if self._text_id != self._saved_id else None
+
+    def not_saved(self) -> None:
+        """It is not known whether the row says what the snapshot said."""
+        self._moving = False
 
     def whole(self) -> Checkpoint:
         """What the row should say at the end: everything that was written."""
@@ -105,7 +114,8 @@ class Draft:
         rest = [entry.event for entry in self._pending[self._restated :]]
         self.fence = checkpoint.new_fence
         self.position = self._text_id = self._saved_id = checkpoint.text_id
-        self._pending, self._restated, self._adrift = [], len(head), False
+        self._pending, self._restated = [], len(head)
+        self._adrift = self._moving = False
         for event in (*head, *rest):
             self._append(event)
 

@@ -42,7 +42,7 @@ def checkpoint(
     """
     if changed:
         with connection.cursor() as cursor:
-            cursor.executemany(SAVE, [values(row) for row in sorted(changed, key=lambda row: row.answer)])
+            cursor.executemany(SAVE, [values(owner, row) for row in sorted(changed, key=lambda row: row.answer)])
     for answer, place in sorted(places.items()):
         Message.objects.open().filter(pk=answer, lease_owner=owner).update(queue_position=place)
     mine = Message.objects.open().filter(lease_owner=owner)
@@ -52,15 +52,15 @@ def checkpoint(
 
 SAVE = (
     f"UPDATE {Message._meta.db_table} SET text = %s, reasoning = %s, text_id = %s, completion_tokens = %s, ttft_ms = %s,"  # noqa: S608
-    " estimated = %s, fence = %s WHERE id = %s AND fence = %s AND status = 'open'"
+    " estimated = %s, fence = %s WHERE id = %s AND fence IN (%s, %s) AND lease_owner = %s AND status = 'open'"
 )
 
 
-def values(row: Checkpoint) -> tuple[Any, ...]:
-    """The parameters of SAVE."""
+def values(owner: str, row: Checkpoint) -> tuple[Any, ...]:
+    """The parameters of SAVE. The row may have the new fence already: a COMMIT whose reply was lost is done once more."""
     key = Message._meta.pk.get_db_prep_value(row.answer, connection)
     said = (row.text, row.reasoning, str(row.text_id), row.completion_tokens, row.ttft_ms, True)
-    return (*said, row.new_fence, key, row.fence)
+    return (*said, row.new_fence, key, row.fence, row.new_fence, owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,13 @@ class Runs:
         """Save what changed, renew leases, obey rows that were told to stop, drop runs whose row was lost."""
         runs = dict(self._by_answer)
         changed = [news for run in runs.values() if not run.stopping and (news := run.draft.snapshot())]
-        mine = await in_database(rows.checkpoint, settings.CHAT_WORKER, changed, self._moved())
+        mine: dict[UUID, tuple[int, str]] = {}
+        try:
+            mine = await in_database(rows.checkpoint, settings.CHAT_WORKER, changed, self._moved())
+        finally:
+            for news in changed:
+                self._saved(runs[news.answer], news, mine)
         self._be_steady()
-        for news in changed:
-            if mine.get(news.answer, (0, ""))[0] == news.new_fence:
-                runs[news.answer].draft.saved(news)
         for answer, run in runs.items():
             if run.stopping:
                 continue
@@ -118,6 +120,14 @@ class Runs:
             elif stop_by:
                 run.stop(stop_by)
         await self._adopt(set(mine))
+
+    def _saved(self, run: Run, news: rows.Checkpoint, mine: dict[UUID, tuple[int, str]]) -> None:
+        if mine.get(news.answer, (0, ""))[0] != news.new_fence:
+            run.draft.not_saved()
+            return
+        run.draft.saved(news)
+        if news.new_fence != news.fence:
+            self._flusher.touch(run, now=True)
 
     def _moved(self) -> dict[UUID, int | None]:
         """Whose place in a queue has changed since the last time."""

@@ -36,6 +36,7 @@ class Talk:
         self._job = job
         self._hear = hear
         self._size = 0
+        self._largest = settings.CHAT_MAX_ANSWER_CHARS - len(job.kept)
         self._usage: Usage | None = None
         self._concluded: Done | None = None
         self._begun_at: float | None = None
@@ -114,9 +115,9 @@ class Talk:
         elif self._thinking_since and self.thought_ms is None:
             self.thought_ms = round((now - self._thinking_since) * 1000)
         if isinstance(event, Token | Reasoning):
-            room = settings.CHAT_MAX_ANSWER_CHARS - self._size
+            room = self._largest - self._size
             self._size += len(event.text)
             if len(event.text) > room:
                 event = type(event)(event.text[:room], event.n)
         self._hear(event)
-        return self._size >= settings.CHAT_MAX_ANSWER_CHARS
+        return self._size >= self._largest
