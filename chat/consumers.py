@@ -26,8 +26,7 @@ from chat.readers import Credential, Crowded, Reader
 
 logger = logging.getLogger(__name__)
 
-SIGNED_OUT, NOT_STAFF, TOO_MANY = 4401, 4403, 4429
-FULL = 1013  # "try again later"
+SIGNED_OUT, NOT_STAFF, TOO_MANY, FULL = 4401, 4403, 4429, 4503
 MAX_ACTIONS = 8
 
 

@@ -10,6 +10,7 @@ import logging
 from django.conf import settings
 
 from chat import providers, readers, runner
+from chat.presence import presence
 from chat.replay import log
 
 logger = logging.getLogger(__name__)
@@ -38,4 +39,5 @@ async def drain() -> None:
     await runner.drain()
     await readers.close()
     await providers.close()
+    await presence().close()
     await log().close()

@@ -11,6 +11,7 @@ from typing import Any
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from chat.redis_client import SocketParser
 from chatproject.environment import env, number, sizes, switch, whole
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -148,7 +149,7 @@ if REDIS_URL:
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
             # Channels of Redis are the same in all its databases: only the prefix keeps installations apart.
             "CONFIG": {
-                "hosts": [{"address": REDIS_URL, "socket_timeout": None, "protocol": 2}],
+                "hosts": [{"address": REDIS_URL, "socket_timeout": None, "protocol": 2, "parser_class": SocketParser}],
                 "prefix": f"{REDIS_PREFIX}:layer:",
             },
         }
@@ -269,6 +270,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "filters": {"one line": {"()": "chat.redis_client.OneLine"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"channels_redis.pubsub": {"filters": ["one line"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

@@ -42,9 +42,10 @@ def play(redis_url: str) -> Callable[..., None]:
 
 async def read_on(log: RedisLog, answer: UUID, position: Position) -> list[str]:
     """The same for a reader whose position may be ahead of the log for a moment."""
-    while not (await log.read(answer, position)).joined:
+    while True:
+        if (await log.read(answer, position)).joined:
+            return await read_all(log, answer, position)
         await asyncio.sleep(0.001)
-    return await read_all(log, answer, position)
 
 
 async def read_all(log: RedisLog, answer: UUID, position: Position = START) -> list[str]:
@@ -158,5 +159,25 @@ def test_joining_fast_writers_a_thousand_times_anywhere_neither_misses_nor_doubl
             for answer, after, task in reading:
                 assert await task == numbered(1, after + 1, ends[answer] + 1)
             joined += len(reading)
+
+    play(scene)
+
+
+def test_a_reader_that_changes_to_a_process_that_has_not_heard_so_much_yet_goes_on_there(play):
+    async def scene(one, other):
+        answer, position, written = uuid4(), Position(1, 1), 1
+        await one.append(words(answer, 1))
+        for log in (one, other):
+            await log.follow(answer, START, 0)  # from now on it has a tape
+        while written < 400:
+            writing = asyncio.create_task(one.append(entries(answer, Token("x"), start=written + 1)))
+            found = await one.follow(answer, position, SOON)
+            position = found.entries[-1].position
+            found = await other.follow(answer, position, 0)
+            assert found.joined
+            assert not found.entries
+            assert await writing == {}
+            written += 1
+            one, other = other, one
 
     play(scene)

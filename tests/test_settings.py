@@ -67,6 +67,15 @@ REFUSED = [
     ({"CHAT_ABANDON_AFTER": "-1"}, 'Set CHAT_ABANDON_AFTER to seconds, 0 for at once, or "never".'),
     ({"CHAT_LEASE_SECONDS": "2.9"}, "Set CHAT_LEASE_SECONDS to at least three times CHAT_CHECKPOINT_SECONDS."),
     ({"CHAT_CHECKPOINT_SECONDS": "4"}, "Set CHAT_LEASE_SECONDS to at least three times CHAT_CHECKPOINT_SECONDS."),
+    *[
+        ({"REDIS_URL": url}, "REDIS_URL must be like redis://host:6379/0")
+        for url in ("localhost:6379", "http://localhost", "redis://", "redis:///0", "unix://", "redis://a b")
+    ],
+    ({"REDIS_PREFIX": ""}, "REDIS_PREFIX must be 1 to 64 letters, digits"),
+    ({"REDIS_PREFIX": "par ley"}, "REDIS_PREFIX must be 1 to 64 letters, digits"),
+    ({"REDIS_PREFIX": "{tag}"}, "REDIS_PREFIX must be 1 to 64 letters, digits"),
+    ({"WEB_CONCURRENCY": "4"}, "Set REDIS_URL, or leave WEB_CONCURRENCY out."),
+    ({"WEB_CONCURRENCY": "many"}, "WEB_CONCURRENCY must be a whole number, such as 1."),
     ({"SECRET_KEY": "short"}, "Set SECRET_KEY to 50 random characters."),
 ]
 TAKEN = [
@@ -78,6 +87,10 @@ TAKEN = [
     {"CHAT_MODELS": " small = 4096 , large ,"},
     {"CHAT_SIGNUP": "NO", "CHAT_DEMO": "On", "DEBUG": "0"},
     {"SECRET_KEY": KEY},
+    {"WEB_CONCURRENCY": "1", "REDIS_PREFIX": "only.one:of-them_1"},
+    {"WEB_CONCURRENCY": "4", "REDIS_URL": "redis://user:word@localhost:6379/3"},
+    {"REDIS_URL": "unix:///run/redis.sock?db=1"},
+    {"REDIS_URL": " rediss://localhost "},
 ]
 
 
@@ -165,6 +178,19 @@ SHIPPED = {
 def test_the_shipped_settings_are_these(tmp_path):
     code = f"from django.conf import settings; print({{name: getattr(settings, name) for name in {list(SHIPPED)}}})"
     assert ast.literal_eval(manage(tmp_path, "shell", "-v0", "-c", code)[1]) == SHIPPED
+
+
+def test_with_redis_everything_that_processes_share_is_there_and_they_have_time_to_finish(tmp_path):
+    names = ["CHAT_LOG", "CHAT_PRESENCE", "CHAT_DRAIN_SECONDS"]
+    code = f"from django.conf import settings; print({{name: getattr(settings, name) for name in {names}}})"
+    env = {"REDIS_URL": "redis://localhost"}
+    assert ast.literal_eval(manage(tmp_path, "shell", "-v0", "-c", code, **env)[1]) == {
+        "CHAT_LOG": "chat.replay.redis.RedisLog",
+        "CHAT_PRESENCE": "chat.presence.redis.RedisPresence",
+        "CHAT_DRAIN_SECONDS": 60,
+    }
+    code = "from channels.layers import get_channel_layer; print(type(get_channel_layer()).__name__)"
+    assert manage(tmp_path, "shell", "-v0", "-c", code, **env)[1].strip() == "RedisPubSubChannelLayer"
 
 
 def test_umask_and_working_directory_do_not_matter_for_the_data(tmp_path):

@@ -5,7 +5,7 @@ the log has beyond the row is read; the row is ended, or the answer begun again;
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -17,7 +17,7 @@ from chat import groups
 from chat.database import in_database
 from chat.events import Done, Error, Position, Reasoning, Started, Token
 from chat.models import Message, status_after
-from chat.replay import Entry, LogUnavailable, log
+from chat.replay import Entry, LogUnavailable, Slice, log
 from chat.runner import claims, rows
 from chat.runner.jobs import Job
 
@@ -34,14 +34,15 @@ class Heard:
     reasoning: str
     deltas: int
     text_id: Position
+    in_log: bool  # whether the log has all of it
 
     @classmethod
-    def of(cls, row: Message, tail: Sequence[Entry]) -> "Heard":
-        heard = cls(row.text, row.reasoning, row.completion_tokens or 0, row.text_position)
-        for entry in tail:
+    def of(cls, row: Message, found: Slice) -> "Heard":
+        heard = cls(row.text, row.reasoning, row.completion_tokens or 0, row.text_position, found.joined)
+        for entry in found.entries:
             event = entry.event
             if isinstance(event, Started):
-                heard = cls("", "", 0, entry.position)
+                heard = cls("", "", 0, entry.position, in_log=True)
             elif isinstance(event, Token):
                 heard = replace(
                     heard, text=heard.text + event.text, deltas=heard.deltas + event.n, text_id=entry.position
@@ -86,26 +87,22 @@ class Recovery:
         """Bring an answer that was taken over to its end. This waits for a log that is away: it may know more than the row."""
         fence = self.held[answer].fence
         try:
-            row, tail = await self._read(answer, fence)
+            row, found = await self._read(answer, fence)
         except LogUnavailable:
             return
         if row is not None:
-            await self._settle(row, Heard.of(row, tail))
+            await self._settle(row, Heard.of(row, found))
         del self.held[answer]
 
-    async def _read(self, answer: UUID, fence: int) -> tuple[Message | None, Sequence[Entry]]:
+    async def _read(self, answer: UUID, fence: int) -> tuple[Message | None, Slice]:
         """The row as it is now, and what the log has beyond it, closed to everybody else."""
         if self._without_log:
-            return await in_database(claims.held_row, answer, fence), ()
-        seal = Position(fence, 0)
-        await log().seal(answer, seal)
+            return await in_database(claims.held_row, answer, fence), Slice(joined=False)
+        await log().seal(answer, Position(fence, 0))
         row = await in_database(claims.held_row, answer, fence)
         if row is None:
-            return None, ()
-        found = await log().read(answer, row.text_position)
-        if not found.joined:  # the row knows more: readers shall have all of it from there
-            await log().seal(answer, seal, forget=True)
-        return row, found.entries
+            return None, Slice()
+        return row, await log().read(answer, row.text_position)
 
     async def _settle(self, row: Message, heard: Heard) -> None:
         restartable = self._begin and row.attempt < claims.ATTEMPTS and not row.stop_by
@@ -126,9 +123,11 @@ class Recovery:
         final_id = Position(row.fence, 2)
         if not await in_database(rows.end, rows.Ending(last, final, final_id, call, usage)):
             return
-        if not self._without_log:
-            with suppress(LogUnavailable):  # chat.readers tells it later
+        with suppress(LogUnavailable):  # chat.readers tells it later
+            if heard.in_log:
                 await log().append([Entry(row.pk, Position(row.fence, 1), usage), Entry(row.pk, final_id, final)])
+            elif not self._without_log:  # readers have all of it from the row
+                await log().seal(row.pk, final_id, forget=True)
         group = groups.user_group(row.conversation.owner_id)
         ids = {"conversation": str(row.conversation_id), "answer": str(row.pk)}
         await groups.nudge(group, "answer.ended", status=status_after(final), **ids)
