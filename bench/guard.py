@@ -14,6 +14,14 @@ import sys
 from pathlib import Path
 
 
+def born(pid: int) -> str:
+    """When a process was started; empty if there is none. A pid alone may be somebody else's by now."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
 def family(pid: int) -> list[int]:
     """The process and its children, as far as the system tells: PostgreSQL has one for each connection."""
     pids = [pid]
@@ -36,8 +44,10 @@ def signal_family(pid: int, sign: signal.Signals) -> list[int]:
 def main() -> None:
     """Wait for the parent's end."""
     pid, directory = int(sys.argv[1]), sys.argv[2]
+    mine = born(pid)
     sys.stdin.read()
-    signal_family(pid, signal.SIGKILL)
+    if mine and mine == born(pid):
+        signal_family(pid, signal.SIGKILL)
     shutil.rmtree(directory, ignore_errors=True)
 
 

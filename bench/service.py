@@ -67,7 +67,9 @@ class Service:
     def launch(self) -> None:
         """Start the server without waiting until it is ready."""
         if self.process:
-            raise RuntimeError(f"{self.name} is running already")
+            if self.process.poll() is None:
+                raise RuntimeError(f"{self.name} is running already")
+            self._ended()  # by itself
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -105,7 +107,7 @@ class Service:
     def kill(self) -> None:
         """End it at once, with everything that works for it, as if the machine had lost power. Nothing if it is down."""
         if self.process:
-            pids = signal_family(self.process.pid, signal.SIGKILL)
+            pids = signal_family(self.process.pid, signal.SIGKILL) if self.process.poll() is None else []
             self.process.wait(PATIENCE)
             end = time.monotonic() + PATIENCE
             while any(is_alive(pid) for pid in pids) and time.monotonic() < end:

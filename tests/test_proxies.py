@@ -1,6 +1,4 @@
-"""Through nginx, Caddy and HAProxy, as deploy/ configures them, Parley works as without.
-
-`script/proxies` is the long version."""
+"""Through nginx, Caddy and HAProxy, as deploy/ configures them, Parley works as without. `script/proxies` takes longer."""
 
 from collections.abc import Iterator
 
@@ -8,44 +6,57 @@ import pytest
 
 from bench.certificate import make_certificate
 from bench.fake_provider import FakeProvider
-from bench.proxies import PROXIES
-from tests.behind import SETTINGS, Site, models_of, sites
+from bench.proxies import PROXIES, Proxy
+from tests.browser import Lent
 from tests.conftest import ServeCluster
-from tests.proxy_checks import CHECKS, Check, an_idle_stream_and_socket_stay_open
+from tests.proxies.checks import CHECKS, Check
+from tests.proxies.faults import an_idle_stream_and_socket_stay_open
+from tests.proxies.page import the_page_asks_and_stops_over_http2
+from tests.proxies.site import SETTINGS, Site, models_of, sites
 
-# Seconds of a heartbeat here: so short a test shows only that heartbeats come through. That they are often enough for the
-# proxies' time-outs is shown by script/proxies, which waits for longer than these.
+# Heartbeats here come so often, in seconds. A test of three seconds shows only that they come through; that they are
+# often enough for the proxies' time-outs is shown by script/proxies, which waits for longer than these.
 PING_SECONDS = "1"
+IDLE_SECONDS = 3
 
 
 @pytest.fixture(scope="module")
-def all_sites(
+def installed(
     cluster_all: ServeCluster, provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Site]]:
     """Two servers, and every proxy that is installed before them."""
-    installed = [kind for kind in PROXIES if kind.is_installed()]
-    provider.state.models += [model for kind in installed for model in models_of(kind).values()]
+    kinds = [kind for kind in PROXIES if kind.is_installed()]
+    provider.state.models += [model for kind in kinds for model in models_of(kind).values()]
     cluster = cluster_all(2, CHAT_PING_SECONDS=PING_SECONDS, **SETTINGS)
-    with sites(installed, cluster, provider, make_certificate(tmp_path_factory.mktemp("tls"))) as made:
+    with sites(kinds, cluster, provider, make_certificate(tmp_path_factory.mktemp("tls"))) as made:
+        if not made:
+            pytest.skip("none of nginx, caddy and haproxy is installed here")
         yield made
 
 
-@pytest.fixture(params=[kind.name for kind in PROXIES])
-def site(request: pytest.FixtureRequest, all_sites: dict[str, Site]) -> Site:
-    if request.param not in all_sites:
-        pytest.skip(f"{request.param} is not installed here")
-    return all_sites[request.param]
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_through_every_proxy(installed: dict[str, Site], check: Check) -> None:
+    problems = check.everywhere(installed)
+    assert not problems, "\n".join(f"{name}: {problem}" for name, problem in problems.items())
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_through_a_proxy(site: Site, check: Check) -> None:
-    check(site)
+def test_heartbeats_come_through_every_proxy(installed: dict[str, Site]) -> None:
+    def idle(site: Site) -> None:
+        an_idle_stream_and_socket_stay_open(site, IDLE_SECONDS)
+
+    assert not Check(idle).everywhere(installed)
 
 
-def test_heartbeats_come_through_and_keep_an_idle_stream_open(site: Site) -> None:
-    an_idle_stream_and_socket_stay_open(site, 4)
+def test_the_page_works_over_http2_through_every_proxy(installed: dict[str, Site], chromium: tuple) -> None:
+    browser, lent = chromium
+    assert isinstance(lent, Lent)
+    with lent:
+        for site in installed.values():
+            the_page_asks_and_stops_over_http2(site, browser)
 
 
-def test_each_program_accepts_its_configuration(site: Site) -> None:
-    said = site.proxy.check()
-    assert "emerg" not in said, said
+@pytest.mark.parametrize("kind", PROXIES, ids=lambda kind: kind.name)
+def test_the_program_accepts_its_configuration(kind: type[Proxy], installed: dict[str, Site]) -> None:
+    if kind.name not in installed:
+        pytest.skip(f"{kind.name} is not installed here, so nothing was tried through it")
+    assert "emerg" not in installed[kind.name].proxy.check()

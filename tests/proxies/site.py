@@ -4,7 +4,7 @@ import http.client
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +14,16 @@ from websockets.sync.client import ClientConnection, connect
 
 from bench.certificate import Certificate
 from bench.fake_provider import FakeProvider
+from bench.ledger import Call
 from bench.proxies import Proxy
 from bench.script import Gate, Script
-from tests.client import PASSWORD, PATIENCE, Client, EventStream
+from tests.client import PASSWORD, PATIENCE, Client, EventStream, until
 from tests.cluster import Cluster
 from tests.parley import Parley
 
 # What the servers behind are told. The rest is as shipped.
-SETTINGS = {"CHAT_HTTPS": "yes", "CHAT_ABANDON_AFTER": "3", "CHAT_GAP_SECONDS": "600"}
-ABANDONED_SECONDS = 3.0
+SETTINGS = {"CHAT_HTTPS": "yes", "CHAT_ABANDON_AFTER": "6", "CHAT_GAP_SECONDS": "600"}
+ABANDONED_SECONDS = 6.0
 
 
 @dataclass
@@ -94,21 +95,24 @@ class Site:
         self.provider.script(model, script)
         return model
 
-    def held(self, tokens: int = 8, seed: int = 1, rate: float = 0.0) -> tuple[str, Gate]:
+    def held(self, tokens: int = 8, seed: int = 1, rate: float = 0.0, name: str = "model") -> tuple[str, Gate]:
         """A model that says so many tokens, and as many again when its gate is opened."""
         gate = Gate()
-        return self.model(Script(tokens=2 * tokens, seed=seed, at=tokens, gate=gate, rate=rate)), gate
+        return self.model(Script(tokens=2 * tokens, seed=seed, at=tokens, gate=gate, rate=rate), name), gate
 
-    def closed(self, model: str, patience: float = PATIENCE) -> str:
-        """How the last call of a model ended, once all of them have."""
-        ended: Callable[[Any], bool] = lambda calls: all(c.state != "open" for c in calls if c.model == model)  # noqa: E731
-        calls = [call for call in self.provider.wait(ended, patience) if call.model == model]
-        return calls[-1].state
+    def calls(self, model: str) -> list[Call]:
+        """What the provider was asked by this name."""
+        return [call for call in self.provider.calls if call.model == model]
+
+    def closed(self, model: str) -> str:
+        """How the last call of a model ended, once all have."""
+        until(lambda: all(call.state != "open" for call in self.calls(model)), f"all calls of {model} have ended")
+        return self.calls(model)[-1].state
 
 
 def models_of(kind: type[Proxy]) -> dict[str, str]:
     """The names of a site's models. The provider must list them before the servers start."""
-    return {name: f"{kind.name}-{name}" for name in ("model", "idle", "page")}
+    return {name: f"{kind.name}-{name}" for name in ("model", "idle", "drained", "page")}
 
 
 def addresses(servers: Sequence[Parley]) -> list[str]:
@@ -151,5 +155,4 @@ def sites(
         yield made
     finally:
         for site in made.values():
-            print(site.proxy.log.read_text()[-6000:])
             site.proxy.close()
