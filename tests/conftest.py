@@ -19,7 +19,7 @@ Serve = Callable[..., Parley]
 ServeCluster = Callable[..., Cluster]
 
 # Tests ask a lot at once; the limits themselves have tests of their own.
-ROOMY = {"CHAT_MAX_OPEN_ANSWERS": "1000"}
+ROOMY = {"CHAT_MAX_OPEN_ANSWERS": "1000", "CHAT_MAX_STREAMS": "100000", "CHAT_MAX_USER_STREAMS": "100000"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

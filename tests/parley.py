@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0  # until a server that does not answer has failed to start, also on a machine with much else to do
 
 
 class Parley:
@@ -73,7 +74,7 @@ class Parley:
 
     def ready(self) -> "Parley":
         """Return when it answers."""
-        until(self.answers, f"the server answers; its log: {self.log}")
+        until(self.answers, f"the server answers; its log: {self.log}", 3 * PATIENCE)
         return self
 
     def answers(self) -> bool:

@@ -38,6 +38,8 @@ answers/<uuid:answer>/html                  GET   401     200     404     404   
 answers/<uuid:answer>/events                GET   401     200     404     404     404     401     404
 answers/<uuid:answer>/stop                  POST  401     200     404     404     404     401     404
 answers/<uuid:answer>/regenerate            POST  401     opened  404     404     404     401     404
+answers/<uuid:answer>/continue              POST  401     opened  404     404     404     401     404
+messages/<uuid:message>/edit                POST  401     opened  404     404     404     401     404
 login/                                      GET   200     302     302     302     302     200     -
 login/                                      POST  200     302     302     302     302     200     -
 logout/                                     POST  302     302     302     302     302     302     -
@@ -125,6 +127,8 @@ BODIES = {
     "conversations": {"text": "mine", "model": "fake?tokens=1"},
     "conversations/<uuid:conversation>/messages": {"text": "mine", "model": "fake?tokens=1"},
     "answers/<uuid:answer>/regenerate": {"model": "fake?tokens=1"},
+    "answers/<uuid:answer>/continue": {"model": "fake?tokens=1"},
+    "messages/<uuid:message>/edit": {"text": "mine", "model": "fake?tokens=1"},
     "c/<uuid:conversation>/rename": {"title": "mine"},
     "theme": {"theme": "dark"},
     "admin/chat/conversation/<path:object_id>/delete/": {"post": "yes"},

@@ -14,11 +14,14 @@ from uuid import uuid4
 from bench.services import Postgres, Redis
 from tests.parley import ROOT, clean_env
 
-SEED = """
+PREPARE = """
 import json
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
 from chat.models import ApiToken
+call_command("migrate", verbosity=0)
+call_command("collectstatic", interactive=False, verbosity=0)
 people = {}
 for name in ("alice", "bob", "staff", "boss", "gone"):
     user = get_user_model().objects.create(username=name, is_staff=name in ("staff", "boss"), is_superuser=name == "boss")
@@ -84,11 +87,9 @@ class SharedStores:
 
 def prepare(data: Path, stores: dict[str, str]) -> dict[str, Any]:
     """Make a data directory with static files, and a migrated database with people in it; returns the people."""
+    command = [sys.executable, "manage.py", "shell", "-v0", "-c", PREPARE]
     env = clean_env(data) | stores
-    for args in (["migrate", "-v0"], ["collectstatic", "--no-input", "-v0"]):
-        subprocess.run([sys.executable, "manage.py", *args], cwd=ROOT, env=env, check=True)
-    seed = [sys.executable, "manage.py", "shell", "-v0", "-c", SEED]
-    done = subprocess.run(seed, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True, text=True)
     people: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return people
 

@@ -1,5 +1,6 @@
 """What script/chaos proves in full, in short: whatever is killed, nothing that was acknowledged is lost."""
 
+import faulthandler
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ LONGEST_SECONDS = 600  # on a machine that does other things
 
 
 def test_the_short_run_of_every_figure_finds_no_broken_promise(tmp_path):
+    faulthandler.cancel_dump_traceback_later()  # it takes longer than any other test may, and has a bound of its own
     journal = tmp_path / "chaos.jsonl"
     command = [sys.executable, "-m", "chaos.run", "--short", "--journal", str(journal)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)

@@ -79,6 +79,7 @@ def settings_read() -> dict[str, str]:
                 reader not in readers
                 or not isinstance(first, ast.Constant)
                 or not re.fullmatch("[A-Z_]+", str(first.value))
+                or "DATABASES" in ast.unparse(call.func)  # a part of another setting
             ):
                 continue
             name, default = str(first.value), [*call.args[1:], *(keyword.value for keyword in call.keywords)][0]

@@ -150,6 +150,7 @@ def test_a_server_without_open_answers_leaves_at_once(serve):
     assert parley.end(patience=LEAVES_SECONDS + 3) == 0
 
 
+@pytest.mark.own_stores
 def test_a_kill_loses_a_second_of_text_at_the_most_and_nothing_stays_open(serve, offer, provider):
     parley = serve()
     alice = parley.client("alice")
@@ -178,6 +179,7 @@ def test_a_kill_loses_a_second_of_text_at_the_most_and_nothing_stays_open(serve,
             assert stream.status == 204
 
 
+@pytest.mark.own_stores
 def test_after_a_kill_the_conversation_goes_on(serve, offer):
     parley = serve()
     alice = parley.client("alice")
@@ -189,6 +191,7 @@ def test_after_a_kill_the_conversation_goes_on(serve, offer):
     assert shown(alice.read_to_end(again["answer"])) == text(54, 3)
 
 
+@pytest.mark.own_stores
 def test_a_second_server_on_the_same_database_is_refused_in_a_sentence_and_the_first_one_goes_on(serve, held):
     parley = serve()
     answer, gate = held(parley, "drain-second")

@@ -23,7 +23,8 @@ CSP = {
     "frame-ancestors": "'none'",
 }
 NONCE = re.compile(r" 'nonce-([A-Za-z0-9+/=_-]{16,})'")
-PAGES = ["/", "/c/{conversation}/", "/login/", "/signup/", "/staff/live/", "/nothing-here", f"/c/{uuid4()}/"]
+NOWHERE = "00000000-0000-7000-8000-000000000000"
+PAGES = ["/", "/c/{conversation}/", "/login/", "/signup/", "/staff/live/", "/nothing-here", f"/c/{NOWHERE}/"]
 PRIVATE = ["/", "/c/{conversation}/", "/c/{conversation}/thread", "/sidebar", "/models", "/staff/live/"]
 PRIVATE += ["/answers/{answer}", "/answers/{answer}/html", "/admin/", "/admin/chat/conversation/"]
 

@@ -175,6 +175,84 @@ def test_the_key_is_looked_up_before_every_other_check(serve, provider, model):
     assert calls(provider, name) == 1
 
 
+# The same for every verb that opens an answer
+
+VERBS = ["ask", "ask on", "edit", "regenerate", "continue"]
+
+
+@pytest.fixture
+def verb(alice, parley, provider, model) -> Callable[..., tuple[str, dict[str, str], str]]:
+    """Address and body of a request of this verb, and its model. It finds what it needs: an answer that was cut off."""
+
+    def prepare(kind: str, **script: Any) -> tuple[str, dict[str, str], str]:
+        cut, name = model(tokens=9, seed=8, fault="cut", at=4), model(**script)
+        path, body = "/conversations", {"text": f"Once, {name}", "model": name}
+        if kind == "ask":
+            return path, body, name
+        old = ended(parley, alice.ask("Before", cut))
+        if kind in ("ask on", "edit"):
+            path = f"/conversations/{old['conversation']}/messages"
+            return (path if kind == "ask on" else f"/messages/{old['question']}/edit"), body, name
+        return f"/answers/{old['answer']}/{kind}", {"model": name}, name
+
+    return prepare
+
+
+@pytest.mark.parametrize("kind", VERBS)
+def test_every_verb_is_done_once_for_one_key_even_at_the_same_moment(alice, parley, provider, verb, kind):
+    path, body, name = verb(kind, tokens=3)
+    key, start = str(uuid4()), Barrier(SUBMITS)
+
+    def one(_: int) -> Response:
+        start.wait(10)
+        return alice.post_json(path, body, Idempotency_Key=key)
+
+    with ThreadPoolExecutor(SUBMITS) as threads:
+        responses = list(threads.map(one, range(SUBMITS)))
+    assert sorted(response.status for response in responses) == [200] * (SUBMITS - 1) + [201]
+    [same] = {json.dumps(ids(response)) for response in responses}
+    row = parley.ended(responses[0].json()["answer"])
+    assert row["status"] == "done"
+    late = alice.post_json(path, body, Idempotency_Key=key)
+    assert (late.status, json.dumps(ids(late))) == (200, same)
+    assert calls(provider, name) == 1
+
+
+@pytest.mark.parametrize("kind", VERBS)
+def test_a_repeat_while_the_first_is_open_returns_that_one_and_stops_nothing(alice, parley, provider, verb, kind):
+    gate, key = Gate(), str(uuid4())
+    path, body, name = verb(kind, tokens=4, at=2, gate=gate)
+    first = alice.post_json(path, body, Idempotency_Key=key)
+    provider.wait(lambda calls: any(call.model == name and call.tokens == 2 for call in calls))
+    repeats = [alice.post_json(path, body, Idempotency_Key=key) for _ in range(3)]
+    row = parley.answer(first.json()["answer"])
+    gate.open()
+    assert [response.status for response in repeats] == [200] * 3
+    assert [ids(response) for response in repeats] == [ids(first)] * 3
+    assert (row["status"], row["stop_by"]) == ("open", "")
+    assert parley.ended(first.json()["answer"])["status"] == "done"
+    assert calls(provider, name) == 1
+
+
+@pytest.mark.parametrize("kind", VERBS)
+def test_another_request_under_the_key_of_any_verb_is_refused_and_stops_nothing(alice, parley, provider, verb, kind):
+    gate, key = Gate(), str(uuid4())
+    path, body, name = verb(kind, tokens=4, at=2, gate=gate)
+    first = alice.post_json(path, body, Idempotency_Key=key)
+    for other_path, other_body in [
+        (path, body | {"model": "fake"}),
+        (path, body | {"more": "x"}),
+        ("/conversations", {}),
+    ]:
+        refused = alice.post_json(other_path, other_body, Idempotency_Key=key)
+        assert (refused.status, refused.json()["code"]) == (422, "key_reused")
+    row = parley.answer(first.json()["answer"])
+    gate.open()
+    assert (row["status"], row["stop_by"]) == ("open", "")
+    parley.ended(first.json()["answer"])
+    assert calls(provider, name) == 1
+
+
 def test_another_body_or_address_under_the_same_key_is_refused(alice, parley, provider, model):
     name, key = model(tokens=3), str(uuid4())
     first = ended(parley, submit(alice, key, name).json())

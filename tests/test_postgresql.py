@@ -182,7 +182,8 @@ def database(tmp_path_factory, redis_server) -> Iterator[SharedStores]:
 
 @pytest.fixture
 def two(cluster, database) -> Cluster:
-    return cluster(2, own=database)
+    """Two servers whose leases are shorter than the database will be away."""
+    return cluster(2, own=database, CHAT_LEASE_SECONDS="3")
 
 
 def impatient(client: Client, method: str, path: str, body: Any = None) -> tuple[int, float]:
@@ -231,7 +232,8 @@ def test_streams_go_on_while_the_database_is_away_and_requests_are_refused_for_t
         assert shown(before + during + stream.read_until("close")) == text(3, 300)
     for name, tokens in ((long, 300), (short, 40)):
         row, [call] = two.ended(asked[name]), two.calls(asked[name])
-        assert (row["status"], call["outcome"], call["completion_tokens"]) == ("done", "done", tokens)
+        assert (row["status"], row["attempt"], row["fence"]) == ("done", 1, 1), "nobody took it for orphaned"
+        assert (call["outcome"], call["completion_tokens"]) == ("done", tokens)
         assert row["text"] == text(3 if name == long else 4, tokens)
     assert_well(two)
 
@@ -277,7 +279,7 @@ def test_when_all_connections_are_taken_a_request_is_refused_in_time_and_streams
         tries = [threads.submit(impatient, alice, "POST", path, {"text": "Now?", "model": "fake"}) for _ in range(8)]
         for refused in tries:
             status, seconds = refused.result()
-            assert (status, seconds < REFUSED_WITHIN + 5) == (503, True), (status, seconds)
+            assert (status, seconds < 20) == (503, True), (status, seconds)  # it may wait at more than one place
         assert "error" not in [frame.name for frame in stream.read_tokens(50)]
     alice.stop(watched)
     assert_well(one)

@@ -10,7 +10,7 @@ from tests.client import shown
 from tests.cluster import Cluster
 from tests.stores import SharedStores
 
-QUICK = {"CHAT_LEASE_SECONDS": "2", "CHAT_CHECKPOINT_SECONDS": "0.5"}
+QUICK = {"CHAT_LEASE_SECONDS": "4", "CHAT_CHECKPOINT_SECONDS": "0.5"}
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ from tests.parley import shown, until
 
 pytestmark = pytest.mark.usefixtures("provider")
 
-LEASE = 2.0
+LEASE = 4.0
 QUICK = {"CHAT_LEASE_SECONDS": str(LEASE), "CHAT_CHECKPOINT_SECONDS": "0.5"}
-RECOVERED_SECONDS = 20.0  # a process is steady after one lease, an orphan's lease runs out after one
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def addresses(patterns: list[Any], prefix: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def site(serve_all, provider) -> Parley:
     """A server of this file's own: the table signs people out and deletes rows."""
-    provider.script("fake-canary", Script(pieces=(f"{CANARY} said the model",)))
+    provider.script("fake-canary", Script(pieces=(f"{CANARY} said the model",), finish="length"))  # it can be continued
     provider.state.models += ["fake-canary", "fake?tokens=1"]
     server = serve_all()
     sessions = {name: person["session"] for name, person in server.people.items()}
@@ -76,6 +76,7 @@ def address(route: str, ids: dict[str, str]) -> str:
     """The route with the ids in their places."""
     kind = found[1] if (found := re.match(r"admin/\w+/(\w+)/", route)) else ""
     places = {"<uuid:conversation>": ids["conversation"], "<uuid:answer>": ids["answer"], "<id>": ids["user"]}
+    places |= {"<uuid:message>": ids["question"]}
     places |= {"<path:content_type_id>": "1", "<path:object_id>": ids.get(kind, ids["conversation"])}
     places |= {"^(?P<app_label>chat|auth)/$": "chat/", "(?P<url>.*)$": "nothing"}
     for place, value in places.items():
@@ -117,7 +118,8 @@ def test_each_person_gets_the_status_of_the_table_and_nobody_elses_words(site, k
 @pytest.mark.parametrize("kind", ["deleted", "of another kind", "malformed"])
 @pytest.mark.parametrize("row", WITH_ID, ids=str)
 def test_an_id_of_nothing_tells_nobody_more_than_a_foreign_one(site, kept, deleted, row, kind):
-    wrong = {"of another kind": kept["question"], "malformed": "0190-not-an-id"}
+    other = kept["answer" if "<uuid:message>" in row.route else "question"]
+    wrong = {"of another kind": other, "malformed": "0190-not-an-id"}
     path = address(row.route, deleted if kind == "deleted" else dict.fromkeys(kept, wrong[kind]))
     lost = kind == "malformed" and not row.route.startswith("admin/")  # no route at all, for anybody
     wanted = {person: 404 if lost else row.status(person, 2, there=False) for person in PEOPLE}

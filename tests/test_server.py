@@ -244,6 +244,24 @@ def test_a_stalled_websocket_holds_64_kilobytes_and_is_closed(start: StartToy) -
             read_to_the_end(stalled)
 
 
+def test_the_neighbours_of_a_stalled_websocket_go_on(start: StartToy) -> None:
+    toy = start(stall_seconds=0.5, ping_interval=0.1, ping_timeout=10).wait_until_listening()
+    with toy.connect(receive_buffer=4096) as stalled, toy.connect() as neighbour, toy.connect() as stream:
+        get(stream, "/ticks")
+        upgrade(neighbour, "/socket-root")
+        assert read_frame(neighbour)[0] == 1
+        upgrade(stalled, "/socket-flood")
+        wait_for(lambda: toy.facts()["state"] == "socket gone")
+        for _ in range(3):
+            opcode, payload = read_frame(neighbour)
+            assert opcode == 9
+            send_frame(neighbour, 10, payload)
+        toy.process.send_signal(signal.SIGTERM)
+        numbers = [int(number) for number in re.findall(rb"\n(\d+)\n", read_to_the_end(stream))]
+    assert len(numbers) > 30  # 10 ms apart, over half a second at least
+    assert numbers == list(range(len(numbers)))
+
+
 def test_a_websocket_whose_reader_keeps_up_gets_every_message(server: Toy) -> None:
     with server.connect() as reader:
         upgrade(reader, "/socket-flood")

@@ -96,7 +96,8 @@ class Draft:
 
     def whole(self) -> Checkpoint:
         """What the row should say at the end: everything that was written."""
-        return self._in_step() if self.all_taken else self._ahead()
+        self._moving = not self.all_taken
+        return self._ahead() if self._moving else self._in_step()
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """The row says this. If it is ahead of the log, all of it goes to the log once more, under the new fence."""

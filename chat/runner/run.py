@@ -137,11 +137,9 @@ class Run:
         if not won:
             await in_database(rows.close_lost_call, self._talk.call, usage)
             return
-        if self.draft.all_taken:
+        if not self.mute:
             self._write(final)
             await self._writer.flush(self)
-        else:
-            self.mute = True  # the log has missed something, so readers have the end from the row
         await self._tell("answer.ended", status=status_after(final))
 
     async def _end_row(self, final: Done | Error, usage: Usage) -> bool:
@@ -156,6 +154,9 @@ class Run:
             ending = rows.Ending(last, final, final_id, self._talk.call, usage, self._talk.thought_ms)
             try:
                 won = await in_database(rows.end, ending)
+                self.mute = (
+                    last.new_fence != last.fence
+                )  # the log has missed something: readers have the end from the row
                 if won or self.draft.fence == last.fence:
                     return won
             except StorageError:

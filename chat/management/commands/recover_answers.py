@@ -49,7 +49,9 @@ class Command(BaseCommand):
         before = await in_database(self.leases)
         if not before:
             return Q(pk__in=[])
-        self.stdout.write(f"Open: {len(before)}. Waiting for {settings.CHAT_LEASE_SECONDS:g} s whether servers write them.")
+        self.stdout.write(
+            f"Open: {len(before)}. Waiting for {settings.CHAT_LEASE_SECONDS:g} s whether servers write them."
+        )
         await asyncio.sleep(settings.CHAT_LEASE_SECONDS + 1)
         after = await in_database(self.leases)
         return out_of_time() & Q(pk__in=[pk for pk, lease in after.items() if before.get(pk) == lease])

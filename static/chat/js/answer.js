@@ -20,6 +20,7 @@ export function follow(article, page) {
   const atFirstToken = [];
   let write = markdownStream(body);
   let text = "", thinking = "";          // came, and not yet on the page
+  let anew = false;                      // what the page shows is of an attempt before, or of the answer that this one continues
   let scheduled = false, finished = false, flushed = 0, said = performance.now();
 
   article.dataset.live = "";
@@ -27,6 +28,12 @@ export function follow(article, page) {
   say(words.said.generating);
 
   function flush(end = false) {
+    if (anew) {
+      body.replaceChildren();
+      thought.replaceChildren();
+      write = markdownStream(body);
+      anew = false;
+    }
     if (text || end) write(text, end);
     if (thinking) thought.append(thinking);
     text = thinking = "";
@@ -55,11 +62,10 @@ export function follow(article, page) {
 
   const stream = openAnswer(article.dataset.events, {
     started() {
-      body.replaceChildren();
-      thought.replaceChildren();
-      write = markdownStream(body);
       text = thinking = "";
+      anew = true;
       line.restart();
+      soon();
     },
     token(data) {
       const first = !line.started, thoughtFor = line.came("token", data.n);

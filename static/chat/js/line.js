@@ -35,7 +35,8 @@ export function stateLine() {
     /** @returns {number} ms of thinking before the first token; 0 unless this is it and there was some */
     came(kind, n = 1) {
       const at = performance.now();
-      status = null;
+      if (at > caughtUp || status?.state !== "recovering") status = null;   // a replay is no recovery
+      if (!n) return 0;   // text that is kept, not written now
       count += n;
       if (at > caughtUp) samples.push([at, n]);
       if (kind === "reasoning") thoughtAt ||= at;

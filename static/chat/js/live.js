@@ -3,6 +3,7 @@
 
 const LONGEST_WAIT = 15_000;   // ms between two attempts
 const GONE = [4401, 4403];     // not logged in, no right: coming back would change nothing
+const FULL = [4429, 4503];     // no room for one more: worth a try now and then
 
 /**
  * @param {string} path
@@ -27,6 +28,7 @@ export function liveSocket(path, handlers) {
     socket.onclose = event => {
       handlers.closed?.(event.code);
       if (GONE.includes(event.code)) return;
+      if (FULL.includes(event.code)) tries = 5;
       timer = setTimeout(connect, Math.min(LONGEST_WAIT, 500 * 2 ** tries++) * (0.5 + Math.random()));
     };
   }

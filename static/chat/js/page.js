@@ -47,6 +47,13 @@ function controls() {
   if (!busy && focused) composer.focus();
 }
 
+// What is carried up: the question; of an answer that is continued its last block, or where it goes on below a long one.
+function whereToRead(article) {
+  const last = article.querySelector(".body").lastElementChild;
+  if (!last) return article.previousElementSibling || article;
+  return last.offsetHeight < byId("thread").clientHeight / 2 ? last : article.querySelector(".state");
+}
+
 function followOpen(asked = false) {
   dressAll(turns());
   for (const article of turns().querySelectorAll('.answer[data-status="open"]')) {
@@ -54,7 +61,7 @@ function followOpen(asked = false) {
     if (answers.has(id)) continue;
     answers.set(id, follow(article, {grown: scroll.grown, ended: () => { answers.delete(id); controls(); }}));
     if (cutNext && asked) answers.get(id).demonstrateCut(2000, 3500);
-    if (asked) scroll.anchor(article.previousElementSibling || article);
+    if (asked) scroll.anchor(whereToRead(article));
   }
   cutNext = false;
   controls();

@@ -13,7 +13,8 @@ export function sending(form, page) {
   const keys = new Map();   // what was asked -> its key, until it succeeded
   let message = null;       // {text, draft} under way
   let running = 0;          // posts that will open an answer
-  const opens = path => /^\/conversations(\/|$)|\/regenerate$/.test(path);
+  let kept = null;          // the text of the answer that is being continued
+  const opens = path => /^\/conversations(\/|$)|\/(regenerate|continue)$/.test(path);
   const keyOf = detail => [detail.path, detail.parameters?.text ?? "", detail.parameters?.model ?? ""].join("\n");
 
   document.body.addEventListener("htmx:configRequest", event => {
@@ -52,6 +53,7 @@ export function sending(form, page) {
     const status = detail.xhr.status;
     if (status < 400) {
       if (detail.elt === form) document.getElementById("pending")?.remove();
+      kept = detail.pathInfo.requestPath.endsWith("/continue") && detail.target.querySelector(".body");
       return;
     }
     if (detail.xhr.getResponseHeader("HX-Retarget") === "#problem") return;
@@ -61,6 +63,8 @@ export function sending(form, page) {
   });
 
   document.body.addEventListener("htmx:afterSwap", ({detail}) => {
+    if (kept) document.querySelector('.answer[data-status="open"] .body:empty')?.append(...kept.childNodes);   // until its stream brings it
+    kept = null;
     if (detail.target.id !== "problem") return;
     onResend(repeatOf(detail.requestConfig.elt));
     prepare();

@@ -20,9 +20,9 @@ export const tokens = n => plural(n, "token", "tokens");
 /** What the line below a running answer says. */
 export const line = {
   waiting: seconds => (seconds < 1 ? "Waiting for model…" : `Waiting for model… ${whole(seconds)}`),
-  queued: position => (position ? `Queued, number ${number.format(position)} in line` : "Queued…"),
+  queued: position => (position > 1 ? `Waiting for a free place: ${number.format(position - 1)} before you` : "Waiting for a free place: you are next"),
   silent: seconds => `The provider has been silent for ${whole(seconds)}`,
-  recovering: () => "Taking the answer up again after a restart…",
+  recovering: () => "The server is recovering; nothing is lost",
   reconnecting: () => "Reconnecting… the answer goes on at the server",
   thinking: seconds => `Thinking… ${whole(seconds)}`,
   streaming: (speed, count, ms) => [speed && `${number.format(Math.round(speed))} tok/s`, tokens(count), time(ms)].filter(Boolean).join(" · "),
