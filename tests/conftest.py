@@ -28,8 +28,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stores", choices=list(kinds), default="own", help=f"where servers keep what they know ({says})")
 
 
+LONGEST = ("test_chaos.py", "test_provider_faults.py", "test_proxies.py", "test_redis_outage.py", "test_recovery.py")
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is only about SQLite and memory; pytest says how many were deselected."""
+    """Begin with the longest files, so that none of them is left alone at the end.
+
+    For shared stores, leave out what is only about SQLite and memory; pytest says how many were deselected.
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("stores") == "shared":
         left_out = [item for item in items if item.get_closest_marker("own_stores")]
         items[:] = [item for item in items if not item.get_closest_marker("own_stores")]

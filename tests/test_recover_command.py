@@ -67,6 +67,7 @@ def test_without_the_log_it_waits_for_the_operator_to_say_so(cluster, postgres_s
     assert row["text"] == text(73, 3000)[: len(row["text"])] != ""
 
 
+@pytest.mark.own_stores
 def test_beside_a_server_with_the_log_in_memory_it_is_refused(serve):
     parley = serve()
     with pytest.raises(Exception, match="returned non-zero exit status"):

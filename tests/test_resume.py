@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, islice
 
+import pytest
+
 from bench.answer import closing, streamed
 from bench.script import Gate, Script, text, token
 from tests.parley import PATIENCE, Client, EventStream, Frame, shown, until
@@ -181,6 +183,7 @@ def test_somebody_elses_answer_is_404_at_any_position_and_not_a_byte_of_it_is_se
         assert text(22, 1).encode() not in response.body
 
 
+@pytest.mark.own_stores
 def test_an_answer_that_the_log_has_forgotten_is_told_from_its_row(serve, offer):
     parley = serve()
     alice = parley.client("alice")
