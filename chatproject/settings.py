@@ -121,10 +121,12 @@ else:
         # A process that froze inside a transaction must not keep others from its rows for ever.
         "options": "-c idle_in_transaction_session_timeout=10s -c lock_timeout=5s",
     } | DATABASES["default"].get("OPTIONS", {})
+    DATABASE_POOL = whole("DATABASE_POOL", 20)
     DATABASES["default"]["OPTIONS"]["pool"] = {
-        "min_size": 1,
+        # Ready before they are needed: to open one takes longer than what it is opened for.
+        "min_size": min(8, DATABASE_POOL),
         # More than the threads that work at once: those of chatproject.handler, and one for what is no request.
-        "max_size": whole("DATABASE_POOL", 20),
+        "max_size": DATABASE_POOL,
         "timeout": 5,  # seconds that a request waits for a connection
         # Seconds until connecting is given up; the next request begins anew. One attempt would try ever more seldom.
         "reconnect_timeout": 2,

