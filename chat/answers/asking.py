@@ -4,6 +4,7 @@ The run begins when that transaction has committed, whatever has become of the r
 """
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -69,15 +70,7 @@ def regenerate(user: Any, answer: UUID, model: str, submitted: Submitted) -> Ask
 
     Raises Refused, and Busy among that; Message.DoesNotExist for an answer that is not the user's.
     """
-
-    def open_answer() -> Message:
-        old = Message.objects.of(user).answers().get(pk=answer)
-        chosen = choose(old.model if model in NO_NAME else model)
-        refuse_if_unable(user, old.conversation_id)
-        thread = locked(user, old.conversation_id)
-        return begin(user, thread, thread.branch(old.parent_id), chosen, submitted)
-
-    return once(user, submitted, open_answer)
+    return sibling(user, answer, model, submitted, lambda old: "")
 
 
 def go_on(user: Any, answer: UUID, model: str, submitted: Submitted) -> Asked:
@@ -85,19 +78,31 @@ def go_on(user: Any, answer: UUID, model: str, submitted: Submitted) -> Asked:
 
     Raises Refused, and Busy among that; Message.DoesNotExist for an answer that is not the user's.
     """
+    return sibling(user, answer, model, submitted, text_to_continue)
+
+
+def sibling(user: Any, answer: UUID, model: str, submitted: Submitted, keep: Callable[[Message], str]) -> Asked:
+    """Open one more answer to the question of this one, beginning with what `keep` takes over from it."""
 
     def open_answer() -> Message:
         old = Message.objects.of(user).answers().get(pk=answer)
         chosen = choose(old.model if model in NO_NAME else model)
         refuse_if_unable(user, old.conversation_id)
-        if old.is_open:
-            raise Busy(old.pk)
-        if not old.can_go_on:
-            raise Refused("finished", "There is nothing to continue: this answer has no text, or is at its end.")
+        kept = keep(old)
         thread = locked(user, old.conversation_id)
-        return begin(user, thread, thread.branch(old.parent_id), chosen, submitted, kept=old.text)
+        return begin(user, thread, thread.branch(old.parent_id), chosen, submitted, kept=kept)
 
     return once(user, submitted, open_answer)
+
+
+def text_to_continue(old: Message) -> str:
+    """Raises Busy for an answer that is open, and Refused for one that cannot be continued."""
+    if old.is_open:
+        raise Busy(old.pk)
+    if not old.can_go_on:
+        raise Refused("finished", "There is nothing to continue: this answer has no text, or is at its end.")
+    text: str = old.text
+    return text
 
 
 def text_problem(text: Any) -> None:

@@ -108,8 +108,7 @@ async def recover(held: Q, *, without_log: bool = False) -> tuple[int, int]:
     for answer in await in_database(lambda: list(Message.objects.open().filter(held).values_list("pk", flat=True))):
         await recovery.take_over(answer, held)
     taken = len(recovery.held)
-    for answer in list(recovery.held):
-        await recovery.finish(answer)
+    await recovery.finish_all()
     await in_database(claims.close_strays, claims.stray_age() if log().shared else 0)
     return taken - len(recovery.held), len(recovery.held)
 

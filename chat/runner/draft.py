@@ -7,7 +7,7 @@ saved with the whole text under the next fence, and when the log answers again i
 from dataclasses import dataclass
 from time import monotonic
 
-from chat.events import Event, Position, Reasoning, Started, Token
+from chat.events import Event, Position, Reasoning, Token
 from chat.replay import Entry
 from chat.runner.coalesce import Coalescer
 from chat.runner.jobs import Job
@@ -106,7 +106,7 @@ class Draft:
             return
         count = sum(entry.position <= checkpoint.up_to for entry in self._pending)
         self._keep(count, in_log=False)
-        head: list[Event] = [Started(str(self._job.answer), self._job.attempt, self._job.prompt.model)]
+        head: list[Event] = [self._job.started]
         text, reasoning = self._joined()
         if reasoning:
             head.append(Reasoning(reasoning, 0 if text else self._deltas))

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.conf import settings
 
 from chat import providers
+from chat.events import Started
 from chat.history import Turn, fit
 from chat.models import Message
 from chat.providers import Model, Prompt, Provider
@@ -36,6 +37,11 @@ class Job:
     asked: float
     kept: str = ""  # the text that the answer begins with: it continues another one
     background: bool = False  # nobody waits for it, so others are served first
+
+    @property
+    def started(self) -> Started:
+        """The first event of this attempt."""
+        return Started(str(self.answer), self.attempt, self.prompt.model)
 
     @classmethod
     def of(

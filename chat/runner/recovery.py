@@ -66,15 +66,13 @@ class Recovery:
         self._without_log = without_log
 
     async def sweep(self, steady: Callable[[], bool]) -> None:
-        """Take over what has run out of time, and go on with what could not be finished before.
+        """Take over what has run out of time.
 
         `steady` is asked again after each look: when the database comes back after an outage, all leases have run out.
         """
         for answer in await in_database(claims.expired) if steady() else ():
             if steady():
                 await self.take_over(answer, claims.out_of_time())
-        for answer in list(self.held):
-            await self.finish(answer)
 
     async def take_over(self, answer: UUID, held: Q) -> None:
         """Claim an answer that is held as `held` says; one that is not any more is left alone."""
@@ -83,7 +81,12 @@ class Recovery:
             logger.warning("answer %s has lost its writer (fence %s); recovering it", answer, row.fence - 1)
             self.held[answer] = row
 
-    async def finish(self, answer: UUID) -> None:
+    async def finish_all(self) -> None:
+        """Bring what was taken over to its end, as far as that can be done now."""
+        for answer in list(self.held):
+            await self._finish(answer)
+
+    async def _finish(self, answer: UUID) -> None:
         """Bring an answer that was taken over to its end. This waits for a log that is away: it may know more than the row."""
         fence = self.held[answer].fence
         try:

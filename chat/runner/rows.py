@@ -10,8 +10,6 @@ from django.db import connection, transaction
 from chat.events import START, Error, Event, Position, Usage
 from chat.models import Conversation, Message, ModelCall, Status, lease_end, status_after
 
-INTERRUPTED = "The server stopped while this answer was being written. What was written is kept."
-
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -9,7 +9,7 @@ from django.db import Error as StorageError
 
 from chat import groups
 from chat.database import in_database
-from chat.events import Done, Error, Event, Position, Started, Token, Usage
+from chat.events import Done, Error, Event, Position, Token, Usage
 from chat.models import status_after
 from chat.providers import ProviderError
 from chat.runner import rows
@@ -53,7 +53,7 @@ class Run:
 
     async def live(self) -> None:
         """The whole life of the run."""
-        self._write(Started(str(self.job.answer), self.job.attempt, self.job.prompt.model), now=True)
+        self._write(self.job.started, now=True)
         if self.job.kept:
             self._write(Token(self.job.kept, 0), now=True)
         await self._tell("answer.opened")

@@ -41,9 +41,10 @@ class Runs:
         self._slots: dict[str, Slots] = {}
         self._flusher = Flusher()
         self._recovery = Recovery(self.start)
-        rhythms = [(WATCH_SECONDS, self._watch), (settings.CHAT_CHECKPOINT_SECONDS, self._save)]
+        checkpoint = settings.CHAT_CHECKPOINT_SECONDS
+        rhythms = [(WATCH_SECONDS, self._watch), (checkpoint, self._save), (checkpoint, self._recover)]
         if log().shared:
-            rhythms += [(settings.CHAT_CHECKPOINT_SECONDS, self._recover), (STRAYS_SECONDS, self._close_strays)]
+            rhythms.append((STRAYS_SECONDS, self._close_strays))
         self._loops = [self._detach(self._every(seconds, work)) for seconds, work in rhythms]
         self._loops.append(self._detach(self._flusher.forever()))
 
@@ -142,9 +143,6 @@ class Runs:
         for answer in unknown & self._unknown:
             await self._recovery.take_over(answer, Q(lease_owner=settings.CHAT_WORKER))
         self._unknown = unknown
-        if not log().shared:
-            for answer in list(self._recovery.held):
-                await self._recovery.finish(answer)
 
     def _be_steady(self) -> None:
         """Note since when this process has renewed its leases without a pause."""
@@ -162,8 +160,10 @@ class Runs:
         return self._saved_at - self._steady_since >= lease and monotonic() - self._saved_at < lease / 2
 
     async def _recover(self) -> None:
-        """Take over answers of processes that are gone."""
-        await self._recovery.sweep(self._is_steady)
+        """Take over answers of processes that are gone, and finish what was taken over."""
+        if log().shared:
+            await self._recovery.sweep(self._is_steady)
+        await self._recovery.finish_all()
 
     async def _close_strays(self) -> None:
         if closed := await in_database(claims.close_strays, claims.stray_age()):
